@@ -1,0 +1,128 @@
+"""A cell: one (dataset, backbone, loss, seed) with its resolved protocol. The unit of work, identity and failure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lossbench.protocol import Protocol
+
+
+def canonical_json(value: Any) -> str:
+    """One text per value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_identity_of)
+
+
+def short_hash(value: Any) -> str:
+    """16 hex digits (64 bits) of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def _identity_of(value: Any) -> Any:
+    """Where a file lies is not identity; what is in it is. A folder is a mere location."""
+    if isinstance(value, Path):
+        if value.is_file():
+            return "sha256:" + hashlib.sha256(value.read_bytes()).hexdigest()[:16]
+        return None
+    raise TypeError(f"{type(value).__name__} has no place in a cell's identity")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A plugin by name with all its hyper-parameters resolved, and those that its suite spelled out.
+
+    `given` is presentation only (what to print in a table) and no part of the identity.
+    """
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """`focal`, or `focal(gamma=5.0)` when parameters were given."""
+        parts = [f"{key}={_short(self.params[key])}" for key in self.given if key in self.params]
+        return f"{self.name}({', '.join(parts)})" if parts else self.name
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"name": self.name, "params": json.loads(canonical_json(dict(self.params)))}
+
+    def to_json(self) -> dict[str, Any]:
+        params = {k: str(v) if isinstance(v, Path) else v for k, v in self.params.items()}
+        return {"name": self.name, "params": params, "given": list(self.given)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Component:
+        return cls(data["name"], dict(data["params"]), tuple(data.get("given", ())))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, list):
+        text = ",".join(_short(item) for item in value)
+        return f"[{text}]" if len(text) <= 24 else f"[{len(value)} values]"
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Cell:
+    dataset: Component
+    backbone: Component
+    loss: Component
+    seed: int
+    protocol: Protocol
+
+    @property
+    def name(self) -> str:
+        """Human name, matched by `overrides:` and `exclude:` globs: dataset/backbone/loss/seed0."""
+        return f"{self.dataset.label}/{self.backbone.label}/{self.loss.label}/seed{self.seed}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "dataset": self.dataset.identity,
+            "backbone": self.backbone.identity,
+            "loss": self.loss.identity,
+            "seed": self.seed,
+            "protocol": self.protocol.model_dump(mode="json"),
+        }
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of everything that defines the number this cell produces (executors and paths do not)."""
+        return short_hash(self.identity)
+
+    @property
+    def fairness_key(self) -> str:
+        """What initial weights, sample order, crops and flips derive from: everything but the loss, so that
+        competitors run on common random numbers and compare in pairs."""
+        identity = self.identity
+        return canonical_json([identity["dataset"], identity["backbone"]["name"], self.seed])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "dataset": self.dataset.to_json(),
+            "backbone": self.backbone.to_json(),
+            "loss": self.loss.to_json(),
+            "seed": self.seed,
+            "protocol": self.protocol.model_dump(mode="json"),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Cell:
+        return cls(
+            dataset=Component.from_json(data["dataset"]),
+            backbone=Component.from_json(data["backbone"]),
+            loss=Component.from_json(data["loss"]),
+            seed=data["seed"],
+            protocol=Protocol.model_validate(data["protocol"]),
+        )

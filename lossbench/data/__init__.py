@@ -1,0 +1,1 @@
+"""Decode-once cache, augmentation, batches."""

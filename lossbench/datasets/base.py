@@ -1,0 +1,77 @@
+"""The contract of a dataset: decoded images and targets by index, and everything known about them."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Label of pixels that count nowhere: not in the loss, not in the metrics.
+IGNORE_INDEX = 255
+
+
+class SegmentationDataset(ABC):
+    """Yields `(image uint8 HxWx3 RGB, target uint8 HxW)` per index of a split. Knows nothing of augmentation.
+
+    Construction is cheap and touches no image; `prepare` may be slow. Errors are `DataError`s that name the file.
+    """
+
+    #: One line each; printed by `lossbench show` and `lossbench data`.
+    licence: ClassVar[str] = ""
+    how_to_get: ClassVar[str] = ""
+    homepage: ClassVar[str] = ""
+
+    class_names: Sequence[str]
+    #: RGB, 0..255, one per class.
+    colors: Sequence[tuple[int, int, int]]
+    ignore_index: int = IGNORE_INDEX
+    splits: Sequence[str] = ("train", "val")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @abstractmethod
+    def names(self, split: str) -> Sequence[str]:
+        """Stable identifiers of the images of a split, in order; their number is the split's length.
+        Raises DataError when the split is not there."""
+
+    @abstractmethod
+    def load(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Decode one pair: image (H, W, 3) RGB and target (H, W) with 0..num_classes-1 or `ignore_index`.
+        Raises DataError naming the file: unreadable, sizes differ, id out of range."""
+
+    @abstractmethod
+    def files(self, split: str) -> Sequence[Path]:
+        """Every file the split reads (empty for a generated one): what the cache key is made of."""
+
+    def fingerprint(self, split: str) -> str:
+        """12 hex digits over names, sizes and times of the files; generated data overrides it with its parameters."""
+        digest = hashlib.sha256()
+        for file in self.files(split):
+            stat = file.stat()
+            digest.update(f"{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:12]
+
+    def check(self) -> list[str]:
+        """Problems found by looking at every file: missing pairs, odd counts, sizes, ids. Empty when all is well."""
+        problems: list[str] = []
+        from lossbench.errors import DataError
+
+        for split in self.splits:
+            try:
+                count = len(self.names(split))
+            except DataError as error:
+                problems.append(f"{split}: {error.message}")
+                continue
+            for index in range(count):
+                try:
+                    self.load(split, index)
+                except DataError as error:
+                    problems.append(f"{split}: {error.message}")
+        return problems

@@ -1,0 +1,59 @@
+"""The one tree of errors a user may see.
+
+Every error carries an exit code and an optional hint; the CLI prints `error: message` and `hint: ...`,
+never a traceback (unless `--debug`). Raise these for a user's mistakes; let bugs be bugs.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LossbenchError(Exception):
+    """Base class. `exit_code` 1: some cells failed."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(LossbenchError):
+    """The user's suite, plugin or command line is wrong (exit 2)."""
+
+    exit_code = 2
+
+
+class UnknownNameError(ConfigError):
+    """A name no plugin, suite, dataset, class or parameter has."""
+
+
+class ParameterError(ConfigError):
+    """A hyper-parameter is unknown, missing or of the wrong type."""
+
+    def __init__(self, message: str, *, parameter: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.parameter = parameter
+
+
+class SetupError(LossbenchError):
+    """The machine lacks something: a data root, a writable folder, network, a GPU (exit 3)."""
+
+    exit_code = 3
+
+
+class DataError(SetupError):
+    """Data on disk is missing or is not what it must be: layout, sizes, ids, unreadable files (exit 3)."""
+
+
+class RecordError(LossbenchError):
+    """A record file is truncated, invalid or of a newer schema. Readers skip it with a warning."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """The hint `did you mean 'x'?`, or None when nothing is near."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else None

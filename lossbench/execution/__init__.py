@@ -1,0 +1,1 @@
+"""Running cells: one scheduler loop, one worker entry, local executor."""

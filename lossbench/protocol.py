@@ -1,0 +1,69 @@
+"""The training protocol of a cell: everything about training and scoring that can change a number.
+
+Same protocol for all losses of a suite, unless an `overrides:` entry says otherwise. All of it is part of
+the cell's identity; what cannot change a result (devices, worker counts, paths) is not here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Protocol(BaseModel):
+    """Iterations-based training, native-resolution single-scale evaluation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    iterations: Positive = Field(default=40_000, description="optimiser steps; the same for every loss")
+    batch_size: Positive = Field(default=8, description="images per optimiser step")
+    accumulate: Positive = Field(default=1, description="micro-batches a step is split into; must divide batch_size")
+    crop: Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
+        default=[512, 1024], description="training crop [height, width] in pixels"
+    )
+    scale: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)] = Field(
+        default=[0.5, 2.0], description="random scale range, drawn log-uniformly"
+    )
+    flip: Fraction = Field(default=0.5, description="probability of a horizontal flip")
+    jitter: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description="strength of brightness, contrast and saturation jitter (0: off; 0.5: factors in [0.5, 1.5])",
+    )
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = Field(default=0.01, description="peak learning rate")
+    momentum: Fraction = Field(default=0.9, description="SGD momentum (ignored by AdamW)")
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    head_lr_factor: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="learning-rate factor of all parameters outside the encoder"
+    )
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    power: Annotated[float, Field(gt=0)] = Field(default=0.9, description="exponent of the poly schedule")
+    min_lr: Annotated[float, Field(ge=0)] = Field(default=1e-4, description="floor of the schedule")
+    warmup: Annotated[int, Field(ge=0)] = Field(default=0, description="steps of linear warm-up")
+    clip_grad_norm: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="global gradient-norm clip; null: off"
+    )
+    amp: Literal["none", "bf16", "fp16"] = Field(
+        default="none", description="autocast dtype; losses are computed in float32 all the same"
+    )
+    channels_last: bool = Field(default=True, description="NHWC memory layout")
+    deterministic: bool = Field(default=False, description="torch.use_deterministic_algorithms")
+    eval_every: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="score the validation split every so many steps (0: only at the end)"
+    )
+    train_split: str = "train"
+    eval_split: str = "val"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Protocol:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate ({self.accumulate}) must divide batch_size ({self.batch_size})")
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale must be [low, high], got {self.scale}")
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr ({self.min_lr}) is above lr ({self.lr})")
+        return self

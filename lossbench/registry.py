@@ -1,0 +1,414 @@
+"""One generic registry for the three kinds of plugin: losses, backbones, datasets.
+
+A plugin is a class (or a function returning an instance) marked by a decorator::
+
+    @register_loss("focal")
+    class FocalLoss(nn.Module):
+        '''Softmax focal loss (Lin et al. 2017, eq. 4).'''
+        def __init__(self, *, gamma: float = 2.0, alpha: float = 1.0, ignore_index: int = 255): ...
+
+Discovery is by scanning, never by remembering an import. Files are *parsed*, not imported: names, summaries and
+typed keyword-only parameters come from the syntax tree, so `lossbench list` and the validation of a suite need
+no torch. Only when a signature is not static (an annotation or a default that is not a literal) is it imported.
+
+Sources, in this order: the package folder of the kind; entry points (`lossbench.losses`, `lossbench.backbones`,
+`lossbench.datasets`; each names a module); plugin files of the user's suite or `--plugin`.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TypeVar
+
+from lossbench.errors import ConfigError, ParameterError, UnknownNameError, did_you_mean
+
+Kind = Literal["loss", "backbone", "dataset"]
+KINDS: tuple[Kind, ...] = ("loss", "backbone", "dataset")
+#: Package folder and entry-point group of each kind.
+GROUPS: Mapping[Kind, str] = {
+    "loss": "lossbench.losses",
+    "backbone": "lossbench.backbones",
+    "dataset": "lossbench.datasets",
+}
+#: Constructor parameters the engine fills in by name. Everything else in a signature is a hyper-parameter.
+FACTS: Mapping[Kind, frozenset[str]] = {
+    "loss": frozenset({"num_classes", "class_counts", "ignore_index"}),
+    "backbone": frozenset({"num_classes"}),
+    "dataset": frozenset({"root"}),
+}
+REQUIRED: Any = inspect.Parameter.empty
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def _marker(kind: Kind) -> Callable[[str], Callable[[T], T]]:
+    def register(name: str) -> Callable[[T], T]:
+        def mark(obj: T) -> T:
+            # An alias adds a second mark; a subclass must not inherit its parent's.
+            marks = obj.__dict__.get("__lossbench__", ())
+            obj.__lossbench__ = (*marks, (kind, name))  # type: ignore[attr-defined]
+            return obj
+
+        return mark
+
+    register.__name__ = f"register_{kind}"
+    register.__doc__ = f"Mark a class, or a function returning an instance, as the {kind} `name`."
+    return register
+
+
+register_loss = _marker("loss")
+register_backbone = _marker("backbone")
+register_dataset = _marker("dataset")
+
+
+@dataclass(frozen=True)
+class Param:
+    """A typed hyper-parameter. `annotation` is a real type object, `default` may be `REQUIRED`."""
+
+    name: str
+    annotation: Any
+    default: Any = REQUIRED
+
+    @property
+    def required(self) -> bool:
+        return self.default is REQUIRED
+
+    @cached_property
+    def _adapter(self) -> Any:
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(self.annotation)
+
+    def coerce(self, value: Any) -> Any:
+        """`value` (as JSON or YAML gave it) checked strictly against the annotation: 1 -> 1.0 for a float,
+        'a/b' -> Path for a Path, but never '1' -> 1. Raises ValueError with pydantic's words."""
+        import json
+
+        from pydantic import ValidationError
+
+        try:
+            raw = json.dumps(value, default=str)
+            return self._adapter.validate_json(raw, strict=True)
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].lower()) from None
+
+    @property
+    def type_name(self) -> str:
+        text = self.annotation.__name__ if isinstance(self.annotation, type) else str(self.annotation)
+        for noise in ("typing.", "pathlib.", "<class '", "'>"):
+            text = text.replace(noise, "")
+        return text
+
+    @cached_property
+    def takes_list(self) -> bool:
+        """Whether a list is a value of this parameter (else, in a suite, it is a grid axis)."""
+        schema = self._adapter.json_schema()
+        options = [schema, *schema.get("anyOf", [])]
+        return any(option.get("type") == "array" for option in options)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One registered thing: where it is, what it takes, and (on `load`) the object itself."""
+
+    kind: Kind
+    name: str
+    file: Path
+    line: int
+    attribute: str
+    summary: str
+    module: str | None
+    static_signature: tuple[tuple[Param, ...], frozenset[str]] | None = field(repr=False, default=None)
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    def load(self) -> Any:
+        """Import the plugin's file and return the registered class or function."""
+        module = importlib.import_module(self.module) if self.module is not None else import_file(self.file)
+        return getattr(module, self.attribute)
+
+    @cached_property
+    def _signature(self) -> tuple[tuple[Param, ...], frozenset[str]]:
+        return self.static_signature or inspect_signature(self.load(), self.kind)
+
+    @property
+    def params(self) -> dict[str, Param]:
+        """Hyper-parameters by name, in the order of the signature."""
+        return {param.name: param for param in self._signature[0]}
+
+    @property
+    def facts(self) -> frozenset[str]:
+        """Names of the facts (see FACTS) its constructor asks for."""
+        return self._signature[1]
+
+    @cached_property
+    def code_hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of the file: a record says which code ran."""
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()[:12]
+
+    def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All hyper-parameters, defaults filled in, each checked. Raises ParameterError."""
+        known = self.params
+        for name in given:
+            if name in self.facts:
+                raise ParameterError(
+                    f"{self.kind} '{self.name}': '{name}' is filled in by lossbench, do not set it",
+                    parameter=name,
+                )
+            if name not in known:
+                options = ", ".join(known) or "none"
+                raise ParameterError(
+                    f"{self.kind} '{self.name}' has no parameter '{name}'",
+                    parameter=name,
+                    hint=did_you_mean(name, known) or f"its parameters: {options}",
+                )
+        resolved = {}
+        for name, param in known.items():
+            if name not in given and param.required:
+                raise ParameterError(
+                    f"{self.kind} '{self.name}' needs a value for '{name}' ({param.type_name})",
+                    parameter=name,
+                )
+            value = given.get(name, param.default)
+            try:
+                resolved[name] = param.coerce(value)
+            except ValueError as error:
+                raise ParameterError(
+                    f"{self.kind} '{self.name}': '{name}' must be {param.type_name}, got {value!r} ({error})",
+                    parameter=name,
+                ) from None
+        return resolved
+
+    def build(self, params: Mapping[str, Any], **facts: Any) -> Any:
+        """Construct it from resolved or partial parameters and those of `facts` that it asks for."""
+        wanted = {name: value for name, value in facts.items() if name in self.facts}
+        return self.load()(**wanted, **self.resolve(params))
+
+
+class Registry:
+    """All plugins of one kind.
+
+    Args:
+        kind: "loss", "backbone" or "dataset".
+        plugins: files of the user's own, scanned beside the package folder and the entry points.
+    """
+
+    def __init__(self, kind: Kind, plugins: Sequence[Path] = ()) -> None:
+        self.kind: Kind = kind
+        self.plugin_files = tuple(Path(p).resolve() for p in plugins)
+
+    @cached_property
+    def _plugins(self) -> dict[str, Plugin]:
+        found: dict[str, Plugin] = {}
+        for file, module in self._sources():
+            for plugin in scan_file(file, module):
+                if plugin.kind != self.kind:
+                    continue
+                first = found.get(plugin.name)
+                if first is not None and first.file.resolve() == plugin.file.resolve() and first.line == plugin.line:
+                    continue  # the same file reached twice, e.g. as entry point and as --plugin
+                if first is not None:
+                    raise ConfigError(
+                        f"{self.kind} '{plugin.name}' is registered twice: {first.where} and {plugin.where}",
+                        hint="rename one of them",
+                    )
+                found[plugin.name] = plugin
+        return dict(sorted(found.items()))
+
+    def _sources(self) -> Iterable[tuple[Path, str | None]]:
+        group = GROUPS[self.kind]
+        folder = Path(__file__).parent / group.rpartition(".")[2]
+        for file in sorted(folder.glob("*.py")):
+            if not file.name.startswith("_"):
+                yield file, f"{group}.{file.stem}"
+        for entry in importlib.metadata.entry_points(group=group):
+            spec = importlib.util.find_spec(entry.module)
+            if spec is None or spec.origin is None:
+                raise ConfigError(f"entry point '{entry.name}' of {group} names no module: {entry.value}")
+            yield Path(spec.origin), entry.module
+        for file in self.plugin_files:
+            if not file.is_file():
+                raise ConfigError(f"plugin file not found: {file}")
+            yield file, None
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Sorted names that match a glob."""
+        return [name for name in self._plugins if fnmatchcase(name, pattern)]
+
+    def __iter__(self) -> Iterator[Plugin]:
+        return iter(self._plugins.values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._plugins
+
+    def get(self, name: str) -> Plugin:
+        """The plugin called `name`. Raises UnknownNameError with the nearest known name."""
+        try:
+            return self._plugins[name]
+        except KeyError:
+            raise UnknownNameError(
+                f"unknown {self.kind} '{name}'",
+                hint=did_you_mean(name, self._plugins) or f"known: {', '.join(self._plugins)}",
+            ) from None
+
+
+def import_file(file: Path) -> ModuleType:
+    """Import a plugin file by its path, once per process. Its error is reported as the user's, with the file."""
+    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
+    name = f"lossbench_plugin_{file.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ConfigError(f"plugin {file} failed to import: {type(error).__name__}: {error}") from error
+    return module
+
+
+# --- static scan ---
+
+
+def scan_file(file: Path, module: str | None) -> list[Plugin]:
+    """The plugins a file registers, from its syntax tree alone."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    except SyntaxError as error:
+        raise ConfigError(f"{file}:{error.lineno}: {error.msg}") from None
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    plugins = []
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+            continue
+        for kind, name, line in _registrations(node, file):
+            doc = ast.get_docstring(node) or ""
+            plugins.append(
+                Plugin(
+                    kind=kind,
+                    name=name,
+                    file=file,
+                    line=line,
+                    attribute=node.name,
+                    summary=doc.strip().split("\n\n")[0].replace("\n", " "),
+                    module=module,
+                    static_signature=_static_signature(node, kind, classes),
+                )
+            )
+    return plugins
+
+
+def _registrations(node: ast.ClassDef | ast.FunctionDef, file: Path) -> Iterable[tuple[Kind, str, int]]:
+    for decorator in node.decorator_list:
+        if not isinstance(decorator, ast.Call):
+            continue
+        function = decorator.func
+        called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        for kind in KINDS:
+            if called == f"register_{kind}":
+                argument = decorator.args[0] if decorator.args else None
+                if not (isinstance(argument, ast.Constant) and isinstance(argument.value, str)):
+                    raise ConfigError(f"{file}:{decorator.lineno}: register_{kind} takes a literal name")
+                if not argument.value.isidentifier():
+                    raise ConfigError(
+                        f"{file}:{decorator.lineno}: '{argument.value}' is no valid name (letters, digits, _)"
+                    )
+                yield kind, argument.value, decorator.lineno
+
+
+def _static_signature(
+    node: ast.ClassDef | ast.FunctionDef, kind: Kind, classes: Mapping[str, ast.ClassDef]
+) -> tuple[tuple[Param, ...], frozenset[str]] | None:
+    """(hyper-parameters, facts) of the constructor, or None when it is not static."""
+    function = _constructor(node, classes)
+    if function is None:
+        return None
+    args = function.args
+    if args.vararg is not None or args.kwarg is not None:
+        return None
+    positional = [*args.posonlyargs, *args.args]
+    if isinstance(node, ast.ClassDef):
+        positional = positional[1:]
+    names = [arg.arg for arg in positional]
+    if any(name not in FACTS[kind] for name in names):
+        return None  # inspect_signature reports it properly
+    params, facts = [], set(names)
+    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        if arg.arg in FACTS[kind]:
+            facts.add(arg.arg)
+            continue
+        try:
+            if arg.annotation is None:
+                return None
+            annotation = _static_type(arg.annotation)
+            value = REQUIRED if default is None else ast.literal_eval(default)
+        except (ValueError, NameError, TypeError, AttributeError, SyntaxError):
+            return None
+        params.append(Param(arg.arg, annotation, value))
+    return tuple(params), frozenset(facts)
+
+
+def _constructor(node: ast.ClassDef | ast.FunctionDef, classes: Mapping[str, ast.ClassDef]) -> ast.FunctionDef | None:
+    if isinstance(node, ast.FunctionDef):
+        return node
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            return item
+    for base in node.bases:  # inherited from a class of the same file
+        if isinstance(base, ast.Name) and base.id in classes and classes[base.id] is not node:
+            return _constructor(classes[base.id], classes)
+    return None
+
+
+def _static_type(node: ast.expr) -> Any:
+    namespace = {
+        "int": int,
+        "float": float,
+        "bool": bool,
+        "str": str,
+        "list": list,
+        "dict": dict,
+        "Literal": Literal,
+        "Path": Path,
+        "Any": Any,
+        "__builtins__": {},
+    }
+    if any(isinstance(part, ast.Call) for part in ast.walk(node)):
+        raise ValueError("annotation is computed")
+    return eval(compile(ast.Expression(node), "<annotation>", "eval"), namespace)
+
+
+def inspect_signature(obj: Any, kind: Kind) -> tuple[tuple[Param, ...], frozenset[str]]:
+    """(hyper-parameters, facts) of an imported plugin. Raises ConfigError when the contract is broken."""
+    params, facts = [], set()
+    for name, parameter in inspect.signature(obj, eval_str=True).parameters.items():
+        if name in FACTS[kind]:
+            facts.add(name)
+        elif parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            raise ConfigError(
+                f"{kind} {obj.__qualname__}: parameter '{name}' must be keyword-only",
+                hint="put a bare * before the hyper-parameters",
+            )
+        elif parameter.annotation is inspect.Parameter.empty:
+            raise ConfigError(f"{kind} {obj.__qualname__}: parameter '{name}' needs a type annotation")
+        else:
+            params.append(Param(name, parameter.annotation, parameter.default))
+    return tuple(params), frozenset(facts)

@@ -1,0 +1,1 @@
+"""Training: loop, Monte-Carlo resampling, evaluation, checkpoints."""
