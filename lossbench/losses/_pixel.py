@@ -90,6 +90,18 @@ def guarded_power(base: Tensor, exponent: float, floor: float = 0.0) -> Tensor:
     return base.pow(exponent)
 
 
+def per_pixel(values: Tensor, pixels: Pixels, what: str) -> Tensor:
+    """The value of every pixel's class: values (C,) -> (N, H, W), in the dtype of the logits.
+
+    Raises:
+        ConfigError: `values`, called `what`, are not one per class.
+    """
+    classes = pixels.logits.shape[1]
+    if values.shape != (classes,):
+        raise ConfigError(f"{what}: {values.numel()} values, but the logits have {classes} classes")
+    return values.to(pixels.logits.dtype)[pixels.target]
+
+
 def label_counts(pixels: Pixels) -> Tensor:
     """Labelled pixels per class of a batch: (C,) int64. Raises ConfigError for a label outside 0..C-1."""
     classes = pixels.logits.shape[1]

@@ -13,6 +13,7 @@ from lossbench.losses._pixel import (
     check_choice,
     label_counts,
     masked_mean,
+    per_pixel,
     prepare,
     target_log_prob,
     weighted_mean,
@@ -39,7 +40,7 @@ def balanced_cross_entropy(
     loss = -target_log_prob(pixels.logits.log_softmax(1), pixels.target)
     if weights is None:
         weights = balanced_weights(label_counts(pixels))
-    pixel_weights = weights.to(loss.dtype)[pixels.target]
+    pixel_weights = per_pixel(weights, pixels, "balanced_ce, class_counts")
     if normalise == "weights":
         return weighted_mean(loss, pixel_weights, pixels.valid)
     return masked_mean(pixel_weights * loss, pixels.valid)
@@ -102,10 +103,6 @@ class BalancedCrossEntropyLoss(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        if self.weights is not None and logits.ndim > 1 and logits.shape[1] != len(self.weights):
-            raise ConfigError(
-                f"balanced_ce: class_counts has {len(self.weights)} classes, the logits have {logits.shape[1]}"
-            )
         return balanced_cross_entropy(
             logits, target, self.weights, normalise=self.normalise, ignore_index=self.ignore_index
         )

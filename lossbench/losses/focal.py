@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lossbench.errors import ConfigError, ParameterError
-from lossbench.losses._pixel import check_number, guarded_power, masked_mean, prepare, target_log_prob
+from lossbench.errors import ParameterError
+from lossbench.losses._pixel import check_number, guarded_power, masked_mean, per_pixel, prepare, target_log_prob
 from lossbench.registry import register_loss
 
 
@@ -16,9 +16,9 @@ def focal_loss(
     """Mean of -alpha (1 - p_y)^gamma log p_y; `alpha` a number or (C,). See `FocalLoss`."""
     pixels = prepare(logits, target, ignore_index)
     log_p = target_log_prob(pixels.logits.log_softmax(1), pixels.target)
-    miss = -torch.expm1(log_p)  # 1 - p without the cancellation near p = 1
+    miss = -torch.expm1(log_p)  # 1 - p, rounded once
     loss = guarded_power(miss, gamma) * -log_p
-    weight = alpha.to(loss.dtype)[pixels.target] if isinstance(alpha, Tensor) else alpha
+    weight = per_pixel(alpha, pixels, "focal, alpha") if isinstance(alpha, Tensor) else alpha
     return masked_mean(weight * loss, pixels.valid)
 
 
@@ -78,8 +78,6 @@ class FocalLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         alpha = self._factor if self.class_alpha is None else self.class_alpha
-        if isinstance(alpha, Tensor) and logits.ndim > 1 and len(alpha) != logits.shape[1]:
-            raise ConfigError(f"focal: alpha has {len(alpha)} values, the logits have {logits.shape[1]} classes")
         return focal_loss(logits, target, gamma=self.gamma, alpha=alpha, ignore_index=self.ignore_index)
 
     def extra_repr(self) -> str:
