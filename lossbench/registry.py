@@ -175,8 +175,15 @@ class Plugin:
 
     @cached_property
     def code_hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of the file: a record says which code ran."""
-        return hashlib.sha256(self.file.read_bytes()).hexdigest()[:12]
+        """First 12 hex digits of a SHA-256: a record says which code ran.
+
+        Over the plugin's file and, by way of its imports, the files of its own folder that it is built on: a change
+        to a shared helper makes the records of all that use it stale, and of no other.
+        """
+        digest = hashlib.sha256()
+        for file in source_files(self.file, self.module):
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()[:12]
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All hyper-parameters, defaults filled in, each checked. Raises ParameterError."""
@@ -318,6 +325,27 @@ def _entry_point_file(entry: importlib.metadata.EntryPoint) -> Path:
         f"entry point '{entry.name}' of {entry.group} names no Python module: {entry.value}{reason}",
         hint=f"repair or uninstall {entry.dist.name}" if entry.dist is not None else None,
     )
+
+
+def source_files(file: Path, module: str | None) -> list[Path]:
+    """`file` first, then the modules of its folder that it imports, directly or not, in alphabetical order."""
+    found = [file]
+    package = (module or "").rpartition(".")[0]
+    if package:
+        for current in found:  # grows as it goes
+            for name in _imported_names(ast.parse(current.read_text(encoding="utf-8"))):
+                other = file.parent / f"{name.removeprefix(package + '.').partition('.')[0]}.py"
+                if name.startswith(package + ".") and other.is_file() and other not in found:
+                    found.append(other)
+    return [file, *sorted(found[1:])]
+
+
+def _imported_names(tree: ast.Module) -> Iterable[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 # --- static scan ---
