@@ -99,7 +99,8 @@ class Param:
         from pydantic import ValidationError
 
         try:
-            raw = json.dumps(value, default=str)
+            # No infinities and NaN: they have no place in a cell's canonical JSON.
+            raw = json.dumps(value, default=str, allow_nan=False)
             return self._adapter.validate_json(raw, strict=True)
         except ValidationError as error:
             raise ValueError(error.errors()[0]["msg"].lower()) from None
@@ -137,13 +138,30 @@ class Plugin:
         return f"{self.file}:{self.line}"
 
     def load(self) -> Any:
-        """Import the plugin's file and return the registered class or function."""
-        module = importlib.import_module(self.module) if self.module is not None else import_file(self.file)
+        """Import the plugin's file and return the registered class or function.
+
+        Raises ConfigError when a file that is not lossbench's own fails to import.
+        """
+        if self.module is None:
+            module = import_file(self.file)
+        elif self.module.startswith("lossbench."):
+            module = importlib.import_module(self.module)  # its errors are ours
+        else:
+            try:
+                module = importlib.import_module(self.module)
+            except Exception as error:
+                raise _import_error(self.file, error) from error
         return getattr(module, self.attribute)
 
     @cached_property
     def _signature(self) -> tuple[tuple[Param, ...], frozenset[str]]:
-        return self.static_signature or inspect_signature(self.load(), self.kind)
+        if self.static_signature is not None:
+            return self.static_signature
+        try:
+            return inspect_signature(self.load(), self.kind)
+        except ConfigError as error:
+            at = "" if str(self.file) in error.message else f"{self.where}: "
+            raise ConfigError(at + error.message, hint=error.hint) from error.__cause__
 
     @property
     def params(self) -> dict[str, Param]:
@@ -157,8 +175,15 @@ class Plugin:
 
     @cached_property
     def code_hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of the file: a record says which code ran."""
-        return hashlib.sha256(self.file.read_bytes()).hexdigest()[:12]
+        """First 12 hex digits of a SHA-256: a record says which code ran.
+
+        Over the plugin's file and, by way of its imports, the files of its own folder that it is built on: a change
+        to a shared helper makes the records of all that use it stale, and of no other.
+        """
+        digest = hashlib.sha256()
+        for file in source_files(self.file, self.module):
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()[:12]
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All hyper-parameters, defaults filled in, each checked. Raises ParameterError."""
@@ -236,10 +261,7 @@ class Registry:
             if not file.name.startswith("_"):
                 yield file, f"{group}.{file.stem}"
         for entry in importlib.metadata.entry_points(group=group):
-            spec = importlib.util.find_spec(entry.module)
-            if spec is None or spec.origin is None:
-                raise ConfigError(f"entry point '{entry.name}' of {group} names no module: {entry.value}")
-            yield Path(spec.origin), entry.module
+            yield _entry_point_file(entry), entry.module
         for file in self.plugin_files:
             if not file.is_file():
                 raise ConfigError(f"plugin file not found: {file}")
@@ -281,8 +303,49 @@ def import_file(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise ConfigError(f"plugin {file} failed to import: {type(error).__name__}: {error}") from error
+        raise _import_error(file, error) from error
     return module
+
+
+def _import_error(file: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"plugin {file} failed to import: {type(error).__name__}: {error}")
+
+
+def _entry_point_file(entry: importlib.metadata.EntryPoint) -> Path:
+    """The source file of an entry point's module. Finding it imports at most the packages that hold it."""
+    try:
+        spec = importlib.util.find_spec(entry.module)
+    except Exception as error:  # a missing or broken parent package
+        reason = f" ({type(error).__name__}: {error})"
+    else:
+        if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
+            return Path(spec.origin)
+        reason = ""
+    raise ConfigError(
+        f"entry point '{entry.name}' of {entry.group} names no Python module: {entry.value}{reason}",
+        hint=f"repair or uninstall {entry.dist.name}" if entry.dist is not None else None,
+    )
+
+
+def source_files(file: Path, module: str | None) -> list[Path]:
+    """`file` first, then the modules of its folder that it imports, directly or not, in alphabetical order."""
+    found = [file]
+    package = (module or "").rpartition(".")[0]
+    if package:
+        for current in found:  # grows as it goes
+            for name in _imported_names(ast.parse(current.read_text(encoding="utf-8"))):
+                other = file.parent / f"{name.removeprefix(package + '.').partition('.')[0]}.py"
+                if name.startswith(package + ".") and other.is_file() and other not in found:
+                    found.append(other)
+    return [file, *sorted(found[1:])]
+
+
+def _imported_names(tree: ast.Module) -> Iterable[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 # --- static scan ---
@@ -294,6 +357,8 @@ def scan_file(file: Path, module: str | None) -> list[Plugin]:
         tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     except SyntaxError as error:
         raise ConfigError(f"{file}:{error.lineno}: {error.msg}") from None
+    except (OSError, ValueError) as error:  # unreadable, not UTF-8, null bytes
+        raise ConfigError(f"{file} cannot be read as Python source ({error})") from None
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     plugins = []
     for node in tree.body:
@@ -373,8 +438,11 @@ def _constructor(node: ast.ClassDef | ast.FunctionDef, classes: Mapping[str, ast
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             return item
     for base in node.bases:  # inherited from a class of the same file
-        if isinstance(base, ast.Name) and base.id in classes and classes[base.id] is not node:
-            return _constructor(classes[base.id], classes)
+        if not (isinstance(base, ast.Name) and base.id in classes and classes[base.id] is not node):
+            return None  # another file's class may define it first
+        inherited = _constructor(classes[base.id], classes)
+        if inherited is not None:
+            return inherited
     return None
 
 
@@ -393,13 +461,24 @@ def _static_type(node: ast.expr) -> Any:
     }
     if any(isinstance(part, ast.Call) for part in ast.walk(node)):
         raise ValueError("annotation is computed")
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        raise ValueError("annotation is quoted")
     return eval(compile(ast.Expression(node), "<annotation>", "eval"), namespace)
 
 
 def inspect_signature(obj: Any, kind: Kind) -> tuple[tuple[Param, ...], frozenset[str]]:
     """(hyper-parameters, facts) of an imported plugin. Raises ConfigError when the contract is broken."""
     params, facts = [], set()
-    for name, parameter in inspect.signature(obj, eval_str=True).parameters.items():
+    if getattr(getattr(obj, "__init__", None), "__module__", "") == "torch.nn.modules.module":
+        return (), frozenset()  # no constructor of its own: nn.Module's (*args, **kwargs) takes nothing
+    try:
+        signature = inspect.signature(obj, eval_str=True)
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        raise ConfigError(
+            f"{kind} {obj.__qualname__}: an annotation of its constructor cannot be evaluated ({error})",
+            hint="import the names it uses outside of `if TYPE_CHECKING:`",
+        ) from None
+    for name, parameter in signature.parameters.items():
         if name in FACTS[kind]:
             facts.add(name)
         elif parameter.kind is not inspect.Parameter.KEYWORD_ONLY:

@@ -1,0 +1,79 @@
+"""Dropout focal loss."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from lossbench.losses._dropout import DropoutTermLoss, Resample
+from lossbench.losses._pixel import masked_mean
+from lossbench.registry import register_loss
+
+
+@register_loss("df")
+class DropoutFocalLoss(DropoutTermLoss):
+    """Dropout focal loss: mean of -alpha u^gamma log p_y, focal loss with Monte-Carlo dropout's variance u for 1 - p.
+
+    u = (1/T) sum_t p_t^2 - ((1/T) sum_t p_t)^2 over T stochastic passes, per pixel.
+
+    Source: Su et al. 2022, eq. 4 and 5; Gal & Ghahramani 2016 for the passes.
+
+    Meant as a part of CDFL. On its own it hardly trains: u is at most 0.24 at T = 5 and about 0 wherever the network
+    is sure, also where it is surely wrong; with dropout at rate 0, in evaluation mode, or with T = 1 it is exactly 0.
+    Traps: T plain forward passes of a model in training mode update its BatchNorm statistics T more times and shift
+    the random stream, which changes a run far more than the loss itself. Pass a `resample` that does neither.
+
+    Args:
+        passes: T >= 1, number of calls of `resample`.
+        gamma: exponent of u, >= 0. Below 1 the slope at u = 0 is infinite; it is guarded.
+        alpha: factor >= 0.
+        u_at: u at the pixel's true class (`target`), averaged over all classes (`mean`; two more maps of the logits'
+            size), or at the class the ordinary pass predicts (`predicted`).
+        u_scale: u as it is (`raw`) or divided by its maximum floor(T/2) ceil(T/2) / T^2 (`unit`).
+        grad_through_u: let the gradient flow through u into the passes. Then all T passes keep their graphs: memory
+            grows by T forward passes' activations.
+        log_p: log p_y of the ordinary pass (`main`) or the log of the mean p_y of the T passes (`mc_mean`: needs the
+            passes' gradient, at the same cost in memory; the ordinary pass then gets no gradient).
+        ignore_index: label of pixels that count for nothing.
+
+    Shapes: logits and resample() (N, C, H, W) floating, target (N, H, W) int64 -> scalar, float32 or wider.
+
+    Attributes:
+        extra_forwards: T.
+        resample_with_grad: whether gradients are recorded through `resample`.
+        diagnostics: of the last call: `u_mean` and `u_max` (after u_scale), `df_ce_ratio` (DF over CE).
+
+    Raises:
+        ParameterError: a number out of range or an unknown option.
+        ConfigError: no resample, or one of another shape; wrong shape or dtype, or a label outside 0..C-1 (on CPU).
+    """
+
+    name = "df"
+
+    def __init__(
+        self,
+        *,
+        passes: int = 5,
+        gamma: float = 2.0,
+        alpha: float = 0.75,
+        u_at: Literal["target", "mean", "predicted"] = "target",
+        u_scale: Literal["raw", "unit"] = "raw",
+        grad_through_u: bool = False,
+        log_p: Literal["main", "mc_mean"] = "main",
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__(
+            passes=passes,
+            gamma=gamma,
+            alpha=alpha,
+            u_at=u_at,
+            u_scale=u_scale,
+            grad_through_u=grad_through_u,
+            log_p=log_p,
+            ignore_index=ignore_index,
+        )
+
+    def forward(self, logits: Tensor, target: Tensor, resample: Resample | None = None) -> Tensor:
+        _, nll_df, weight, valid = self.terms(logits, target, resample)
+        return masked_mean(weight * nll_df, valid)
