@@ -35,10 +35,12 @@ def widen(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
-def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """(N, C, H, W) padded with zeros (the mean colour of normalised images) at the right and at the bottom."""
+def pad_to_multiple(images: Tensor, multiple: int, least: int = 1) -> Tensor:
+    """(N, C, H, W) padded with zeros (the mean colour of normalised images) at the right and at the bottom, until each
+    side is a multiple of `multiple` and at least `least` (itself a multiple)."""
     height, width = images.shape[-2:]
-    below, right = -height % multiple, -width % multiple
+    below = max(-height % multiple, least - height)
+    right = max(-width % multiple, least - width)
     return F.pad(images, (0, right, 0, below)) if below or right else images
 
 
@@ -47,17 +49,15 @@ def crop(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return logits[..., : size[0], : size[1]]
 
 
-class FCNHead(nn.Sequential):
+def fcn_head(in_channels: int, channels: int, num_classes: int, dropout: float) -> nn.Sequential:
     """3x3 convolution, BatchNorm, ReLU, dropout, 1x1 convolution: the head of torchvision's FCN.
 
     Layers 0 to 2 are deterministic, layers 3 and 4 are a backbone's `head`.
     """
-
-    def __init__(self, in_channels: int, channels: int, num_classes: int, dropout: float) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Conv2d(channels, num_classes, 1),
-        )
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Conv2d(channels, num_classes, 1),
+    )

@@ -131,10 +131,12 @@ def load_state(
     """
     if convert is not None:
         state = convert(state)
-    while [child for child, _ in encoder.named_children()] == ["model"]:  # a wrapper around the network proper
-        encoder = encoder.get_submodule("model")
+    attempts = [_match(network, "", state)]
     prefix = next(known for known, module in network.named_modules() if module is encoder)
-    attempts = [_match(network, "", state), _match(encoder, f"{prefix}.", state)]
+    attempts.append(_match(encoder, f"{prefix}.", state))
+    while [child for child, _ in encoder.named_children()] == ["model"]:  # a wrapper around the network proper
+        encoder, prefix = encoder.get_submodule("model"), f"{prefix}.model"
+        attempts.append(_match(encoder, f"{prefix}.", state))
     best = min(attempts, key=lambda attempt: attempt.problems)
     if best.problems:
         raise DataError(

@@ -31,9 +31,7 @@ class TorchvisionFCN(Backbone):
     def __init__(self, model: nn.Module, *, dropout: float) -> None:
         super().__init__()
         self.backbone = model.get_submodule("backbone")
-        classifier = model.get_submodule("classifier")
-        assert isinstance(classifier, nn.Sequential)  # torchvision's FCNHead
-        self.classifier = classifier
+        self.classifier = nn.Sequential(*model.get_submodule("classifier").children())
         self.classifier[3] = nn.Dropout(check_dropout(dropout))
 
     def trunk(self, images: Tensor) -> Tensor:

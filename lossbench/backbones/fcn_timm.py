@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from lossbench.backbones._layers import FCNHead, check_dropout, crop, pad_to_multiple, switch_off_dropout, widen
+from lossbench.backbones._layers import check_dropout, crop, fcn_head, pad_to_multiple, switch_off_dropout, widen
 from lossbench.backbones._weights import load_file, model_hub
 from lossbench.backbones.base import Backbone
 from lossbench.errors import ConfigError, ParameterError, UnknownNameError, did_you_mean
@@ -29,7 +29,8 @@ class TimmFCN(Backbone):
     upsampling. Dropout and drop path inside the encoder are off.
 
     Args:
-        encoder: a timm model name, optionally with a tag for its weights ("resnet18.a1_in1k").
+        encoder: a timm model name, optionally with a tag for its weights ("resnet18.a1_in1k"). The default is timm's
+            smallest plain ResNet (0.4 M parameters), which learns from scratch on a CPU in minutes.
         weights: "imagenet" (the tag's, or timm's default), "none", or a file for the encoder or the whole network.
         dropout: rate of the dropout before the last layer.
         output_stride: stride of the encoder's last level; 8 and 16 dilate it, where the encoder can.
@@ -41,7 +42,7 @@ class TimmFCN(Backbone):
         self,
         num_classes: int,
         *,
-        encoder: str = "regnetx_002",
+        encoder: str = "test_resnet",
         weights: Literal["imagenet", "none"] | Path = "imagenet",
         dropout: float = 0.1,
         output_stride: Literal[8, 16, 32] = 32,
@@ -61,7 +62,7 @@ class TimmFCN(Backbone):
         self.laterals = nn.ModuleList()
         if len(self.levels) > 1:
             self.laterals.extend(nn.Conv2d(widths[level], channels, 1) for level in self.levels)
-        self.classifier = FCNHead(channels if self.laterals else widths[-1], channels, num_classes, dropout)
+        self.classifier = fcn_head(channels if self.laterals else widths[-1], channels, num_classes, dropout)
         if isinstance(weights, Path):
             load_file(self, self.encoder, weights, name=f"fcn_timm ({encoder})")
 
@@ -98,6 +99,12 @@ def _encoder(name: str, *, pretrained: bool, output_stride: int) -> tuple[Any, i
         known = timm.list_models()
         hint = did_you_mean(name.partition(".")[0], known)
         raise UnknownNameError(f"unknown timm encoder '{name}'", hint=hint or f"timm has {len(known)} of them")
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError as error:  # the tag after the dot
+        tags = timm.list_models(f"{name.partition('.')[0]}.*", pretrained=True)
+        hint = did_you_mean(name, tags) or f"known: {', '.join(tags)}"
+        raise UnknownNameError(f"unknown weights of a timm encoder: '{name}'", hint=hint) from error
     if pretrained and not timm.is_model_pretrained(name):
         raise ParameterError(
             f"timm has no weights for encoder '{name}'", parameter="weights", hint="set `weights: none`"
@@ -106,7 +113,6 @@ def _encoder(name: str, *, pretrained: bool, output_stride: int) -> tuple[Any, i
     if output_stride != 32:
         options["output_stride"] = output_stride
     multiple = 1
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if config is not None and config.fixed_input_size:
         options |= _any_size(name, options)
         multiple = 32

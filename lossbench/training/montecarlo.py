@@ -42,7 +42,7 @@ def make_resampler(backbone: Backbone, features: Any, size: tuple[int, int], *, 
     Returns:
         A function without arguments that returns logits (N, num_classes, *size).
     """
-    device = next(_tensors(features)).device
+    device = next((tensor.device for tensor in _tensors(features)), torch.device("cpu"))
     autocast = _current_autocast(device.type)
     modules = list(backbone.modules())
     dropouts = [module for module in modules if isinstance(module, _DropoutNd)]
