@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlparse
 
 import torch
@@ -146,11 +146,21 @@ def load_state(
     network.load_state_dict(best.tensors, strict=False)
 
 
+def check_weights(weights: str | Path) -> None:
+    """Raises DataError when `weights` is the path of no file: at once, before a large network is built."""
+    if isinstance(weights, Path) and not weights.is_file():
+        _not_a_file(weights)
+
+
+def _not_a_file(path: Path) -> NoReturn:
+    kind = "is a folder" if path.is_dir() else "not found"
+    options = "weights: imagenet, none, or the path of a file"
+    raise DataError(f"weights file {kind}: {path}", hint=did_you_mean(str(path), ["imagenet", "none"]) or options)
+
+
 def _read(path: Path) -> State:
     if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "not found"
-        options = "weights: imagenet, none, or the path of a file"
-        raise DataError(f"weights file {kind}: {path}", hint=did_you_mean(str(path), ["imagenet", "none"]) or options)
+        _not_a_file(path)
     try:
         content: Any = _load(path)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
@@ -198,9 +208,9 @@ class _Match:
 
 def _match(module: nn.Module, prefix: str, state: State) -> _Match:
     # timm's feature extractors flatten `blocks.0` to `blocks_0`; with one separator, both read the same.
-    expected = {_flat(key): key for key in module.state_dict()}
     targets = module.state_dict()
-    parts = tuple(_flat(f"{child}.") for child, _ in module.named_children())
+    expected = {_flat(key): key for key in targets}
+    parts = tuple(_flat(f"{child}.") for child, part in module.named_children() if part.state_dict())
     match = _Match()
     for key, value in state.items():
         known = expected.pop(_flat(key), None)

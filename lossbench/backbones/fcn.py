@@ -12,7 +12,7 @@ from torchvision.models.segmentation import fcn_resnet50 as torchvision_fcn_resn
 from torchvision.models.segmentation import fcn_resnet101 as torchvision_fcn_resnet101
 
 from lossbench.backbones._layers import check_dropout, widen
-from lossbench.backbones._weights import fetch, load_file, load_state
+from lossbench.backbones._weights import check_weights, fetch, load_file, load_state
 from lossbench.backbones.base import Backbone
 from lossbench.registry import register_backbone
 
@@ -85,6 +85,7 @@ def _build(
     weights: str | Path,
     dropout: float,
 ) -> Backbone:
+    check_weights(weights)
     check_dropout(dropout)
     model = construct(weights=None, weights_backbone=None, aux_loss=False, num_classes=num_classes)
     network = TorchvisionFCN(model, dropout=dropout)

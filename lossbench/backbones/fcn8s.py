@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_Weights, vgg16
 
 from lossbench.backbones._layers import check_dropout, crop
-from lossbench.backbones._weights import State, fetch, load_file, load_state
+from lossbench.backbones._weights import State, check_weights, fetch, load_file, load_state
 from lossbench.backbones.base import Backbone
 from lossbench.registry import register_backbone
 
@@ -44,6 +44,7 @@ class FCN8s(Backbone):
         self, num_classes: int, *, weights: Literal["imagenet", "none"] | Path = "imagenet", dropout: float = 0.5
     ) -> None:
         super().__init__()
+        check_weights(weights)
         check_dropout(dropout)
         vgg = vgg16(weights=None)
         for layer in vgg.features:

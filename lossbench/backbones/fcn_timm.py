@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.backbones._layers import check_dropout, crop, fcn_head, pad_to_multiple, switch_off_dropout, widen
-from lossbench.backbones._weights import load_file, model_hub
+from lossbench.backbones._weights import check_weights, load_file, model_hub
 from lossbench.backbones.base import Backbone
 from lossbench.errors import ConfigError, ParameterError, UnknownNameError, did_you_mean
 from lossbench.registry import register_backbone
@@ -50,6 +50,7 @@ class TimmFCN(Backbone):
         channels: int = 64,
     ) -> None:
         super().__init__()
+        check_weights(weights)
         check_dropout(dropout)
         if channels < 1:
             raise ParameterError(f"channels must be positive, got {channels}", parameter="channels")

@@ -10,7 +10,7 @@ import timm
 
 from lossbench.backbones._layers import check_dropout
 from lossbench.backbones._smp_cuts import CUTS, SegmentationModel
-from lossbench.backbones._weights import load_file, model_hub
+from lossbench.backbones._weights import check_weights, load_file, model_hub
 from lossbench.backbones.base import Backbone
 from lossbench.errors import ConfigError, ParameterError, UnknownNameError, did_you_mean
 from lossbench.registry import register_backbone
@@ -114,6 +114,7 @@ _ARCHITECTURES: dict[str, Any] = {
 def _build(
     num_classes: int, architecture: str, encoder: str, weights: str | Path, dropout: float | None
 ) -> SegmentationModel:
+    check_weights(weights)
     if dropout is not None:
         check_dropout(dropout)
     names = {known.lower(): known for known in _ARCHITECTURES}

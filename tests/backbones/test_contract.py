@@ -135,9 +135,9 @@ def test_any_image_size(built: Built, size: tuple[int, int]) -> None:
 
 def test_channels_last_and_bfloat16(built: Built) -> None:
     network = built.network.eval()
-    images = built.images.to(memory_format=torch.channels_last)
+    images = built.images[:1, :, :64, :64].to(memory_format=torch.channels_last)
     with torch.no_grad():
-        plain = network(built.images)
+        plain = network(images.contiguous())
         assert torch.allclose(plain, network(images), atol=1e-3 * plain.abs().max().item())
         with torch.autocast("cpu", dtype=torch.bfloat16):
             low = network(images)

@@ -104,7 +104,8 @@ def test_misfits_name_keys_and_counts(tmp_path: Path, donor: dict[str, torch.Ten
         build_small("fcn_timm", weights=str(path))
     assert str(caught.value) == (
         f"weights {path} do not fit fcn_timm (test_resnet): 2 missing (first: classifier.4.weight), "
-        "1 unexpected (first: classifier.9.weight), 1 of another shape (first: classifier.0.weight: file (2, 3), network (64, 64, 3, 3))"
+        "1 unexpected (first: classifier.9.weight), 1 of another shape "
+        "(first: classifier.0.weight: file (2, 3), network (64, 64, 3, 3))"
     )
     assert caught.value.hint is not None
 
