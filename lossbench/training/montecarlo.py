@@ -106,7 +106,8 @@ def _current_autocast(device_type: str) -> Callable[[], torch.autocast]:
     """Makes contexts that repeat the present autocast state of a device type."""
     enabled = torch.is_autocast_enabled(device_type)
     dtype = torch.get_autocast_dtype(device_type)
-    # Without the cache: a weight cast under no_grad and cached would cut the training pass off from its gradient.
+    # Without the cache: in older releases of torch, a weight cast under no_grad and then cached cuts the training
+    # pass off from its gradient.
     return lambda: torch.autocast(device_type, dtype=dtype, enabled=enabled, cache_enabled=False)
 
 
