@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from filelock import FileLock
@@ -114,9 +114,9 @@ def dataset_name(dataset: SegmentationDataset) -> str:
     return str(marks[0][1]) if marks else type(dataset).__name__.lower()
 
 
-def entry_folder(dataset: SegmentationDataset, split: str, cache_root: Path) -> Path:
+def entry_folder(dataset: SegmentationDataset, split: str, cache_root: Path, *, fingerprint: str | None = None) -> Path:
     """Where the cache of a split lies, built or not. Raises DataError when the split's files are not there."""
-    words = (dataset_name(dataset), split, dataset.fingerprint(split), f"v{LAYOUT}")
+    words = (dataset_name(dataset), split, fingerprint or dataset.fingerprint(split), f"v{LAYOUT}")
     return cache_root / "-".join(re.sub(r"[^A-Za-z0-9_.]", "_", word) for word in words)
 
 
@@ -135,7 +135,8 @@ def open_split(
         DataError: the split is missing, or a file or label in it is bad (names the file).
         SetupError: the cache folder is not writable or its disk too full (says how much is needed).
     """
-    folder = entry_folder(dataset, split, cache_root)
+    fingerprint = dataset.fingerprint(split)
+    folder = entry_folder(dataset, split, cache_root, fingerprint=fingerprint)
     try:
         return CachedSplit(folder)
     except DamagedCache:
@@ -150,13 +151,13 @@ def open_split(
         try:
             return CachedSplit(folder)  # another process built it while we waited
         except DamagedCache:
-            _build(dataset, split, folder, progress)
+            _build(dataset, split, folder, fingerprint, progress)
     finally:
         lock.release()
     return CachedSplit(folder)
 
 
-def _build(dataset: SegmentationDataset, split: str, folder: Path, progress: Progress | None) -> None:
+def _build(dataset: SegmentationDataset, split: str, folder: Path, fingerprint: str, progress: Progress | None) -> None:
     """Build an entry beside its place and move it there. The caller holds the entry's lock."""
     prefix = f".{folder.name}.building-"
     for stale in folder.parent.glob(f"{prefix}*"):  # of a process that was killed: we hold the lock
@@ -175,8 +176,8 @@ def _build(dataset: SegmentationDataset, split: str, folder: Path, progress: Pro
         sizes, counts = [], np.zeros(dataset.num_classes, np.int64)
         with _create(temporary / "images.bin") as images, _create(temporary / "targets.bin") as targets:
             for index, (image, target) in enumerate(_chain(first, pairs)):
-                _write(images, image)
-                _write(targets, target)
+                images.write(np.ascontiguousarray(image).data)
+                targets.write(np.ascontiguousarray(target).data)
                 sizes.append(list(target.shape))
                 counts += np.bincount(target.ravel(), minlength=256)[: len(counts)]
                 if progress is not None:
@@ -185,7 +186,7 @@ def _build(dataset: SegmentationDataset, split: str, folder: Path, progress: Pro
             "layout": LAYOUT,
             "dataset": dataset_name(dataset),
             "split": split,
-            "fingerprint": dataset.fingerprint(split),
+            "fingerprint": fingerprint,
             "class_names": list(dataset.class_names),
             "ignore_index": dataset.ignore_index,
             "class_counts": counts.tolist(),
@@ -193,14 +194,14 @@ def _build(dataset: SegmentationDataset, split: str, folder: Path, progress: Pro
             "sizes": sizes,
         }
         with _create(temporary / "header.json") as file:
-            _write(file, json.dumps(header).encode())
-        try:
-            if folder.exists():  # damaged
-                shutil.rmtree(folder)
-            temporary.chmod(0o755)  # mkdtemp makes it private; a cache may be shared by a group
-            temporary.rename(folder)
-        except OSError as error:
-            raise _unwritable(folder.parent, error) from None
+            file.write(json.dumps(header).encode())
+        if folder.exists():  # damaged
+            shutil.rmtree(folder)
+        temporary.chmod(0o755)  # mkdtemp makes it private; a cache may be shared by a group
+        temporary.rename(folder)
+    except OSError as error:  # of writing: `_load` turns those of reading into DataErrors
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise _unwritable(folder.parent, error) from None
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -228,17 +229,22 @@ def _decoded(dataset: SegmentationDataset, split: str, count: int) -> Iterator[P
 
 
 def _load(dataset: SegmentationDataset, split: str, index: int) -> Pair:
-    image, target = dataset.load(split, index)
-    where = f"{dataset_name(dataset)}: {split} image '{dataset.names(split)[index]}'"
+    def where() -> str:
+        return f"{dataset_name(dataset)}: {split} image '{dataset.names(split)[index]}'"
+
+    try:
+        image, target = dataset.load(split, index)
+    except OSError as error:
+        raise DataError(f"{where()} cannot be read ({error})") from error
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise DataError(f"{where} must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
+        raise DataError(f"{where()} must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
     if target.dtype != np.uint8 or target.shape != image.shape[:2]:
-        raise DataError(f"{where}: target must be uint8 {image.shape[:2]}, got {target.dtype} {target.shape}")
+        raise DataError(f"{where()}: target must be uint8 {image.shape[:2]}, got {target.dtype} {target.shape}")
     bad = (target >= dataset.num_classes) & (target != dataset.ignore_index)
     if bad.any():
         ids = ", ".join(map(str, np.unique(target[bad])[:8].tolist()))
         raise DataError(
-            f"{where}: id {ids} out of range in {int(bad.sum())} of {bad.size} pixels "
+            f"{where()}: id {ids} out of range in {int(bad.sum())} of {bad.size} pixels "
             f"({dataset.num_classes} classes, {dataset.ignore_index} is ignored)"
         )
     return image, target
@@ -271,18 +277,7 @@ def _unwritable(folder: Path, error: OSError) -> SetupError:
 
 
 def _create(file: Path) -> BinaryIO:
-    try:
-        return file.open("wb")
-    except OSError as error:
-        raise _unwritable(file.parent, error) from None
-
-
-def _write(file: BinaryIO, data: Any) -> None:
-    try:
-        file.write(np.ascontiguousarray(data).data if isinstance(data, np.ndarray) else data)
-        file.flush()
-    except OSError as error:
-        raise _unwritable(Path(file.name).parent.parent, error) from None
+    return file.open("wb")
 
 
 # --- what is there (for `lossbench clean`) ---

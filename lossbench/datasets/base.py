@@ -22,8 +22,8 @@ WARNING = "warning: "
 class SegmentationDataset(ABC):
     """Yields `(image uint8 HxWx3 RGB, target uint8 HxW)` per index of a split. Knows nothing of augmentation.
 
-    Construction is cheap and touches no image; `prepare` of the cache may be slow. `load` is called from several
-    threads at once. Errors are `DataError`s that name the file.
+    Construction is cheap and touches no image. `load` is called from several threads at once. Errors are `DataError`s
+    that name the file.
     """
 
     #: One line each; printed by `lossbench show` and `lossbench data`.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lossbench.data import cache
 from lossbench.data.cache import CachedSplit, cache_entries, entry_folder, open_split
 from lossbench.errors import DataError, SetupError
 from lossbench.registry import Registry
@@ -104,6 +105,11 @@ class BadShape(Memory):
         return image, target[1:]
 
 
+class Unreadable(Memory):
+    def load(self, split, index):  # type: ignore[no-untyped-def]
+        raise PermissionError(13, "Permission denied")
+
+
 class BadType(Memory):
     def load(self, split, index):  # type: ignore[no-untyped-def]
         image, target = super().load(split, index)
@@ -115,6 +121,7 @@ class BadType(Memory):
     [
         (BadLabel, r"train image 'train3': id 7 out of range in 2 of 240 pixels \(3 classes, 255 is ignored\)"),
         (BadShape, r"target must be uint8 \(12, 20\), got uint8 \(11, 20\)"),
+        (Unreadable, r"train image 'train0' cannot be read .*Permission denied"),
         (BadType, r"must be uint8 \(H, W, 3\), got float64"),
     ],
 )
@@ -135,6 +142,15 @@ def test_full_disk_is_found_before_building(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(SetupError, match=r"need 0\.0 MB, .* has 0\.0 MB free") as caught:
         open_split(Memory(), "train", cache_root=tmp_path)
     assert "LOSSBENCH_CACHE" in (caught.value.hint or "")
+    assert cache_entries(tmp_path) == []
+
+
+def test_disk_that_runs_full_while_building(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = cache._create
+    # /dev/full takes nothing, as a full disk does.
+    monkeypatch.setattr(cache, "_create", lambda f: real(Path("/dev/full") if f.name == "targets.bin" else f))
+    with pytest.raises(SetupError, match="the disk ran full while decoding"):
+        open_split(Memory(), "train", cache_root=tmp_path)
     assert cache_entries(tmp_path) == []
 
 
