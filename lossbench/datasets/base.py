@@ -11,21 +11,30 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lossbench.errors import DataError
+
 #: Label of pixels that count nowhere: not in the loss, not in the metrics.
 IGNORE_INDEX = 255
+#: How a problem of `check` begins when the data can be used all the same (an odd number of images, say).
+WARNING = "warning: "
 
 
 class SegmentationDataset(ABC):
     """Yields `(image uint8 HxWx3 RGB, target uint8 HxW)` per index of a split. Knows nothing of augmentation.
 
-    Construction is cheap and touches no image; `prepare` may be slow. Errors are `DataError`s that name the file.
+    Construction is cheap and touches no image. `load` is called from several threads at once. Errors are `DataError`s
+    that name the file.
     """
 
     #: One line each; printed by `lossbench show` and `lossbench data`.
     licence: ClassVar[str] = ""
     how_to_get: ClassVar[str] = ""
     homepage: ClassVar[str] = ""
+    #: Bumped by hand whenever the same files decode to other pixels or labels, so that caches are rebuilt.
+    version: ClassVar[int] = 1
 
+    #: Name for tables; empty: the name it is registered by.
+    title: str = ""
     class_names: Sequence[str]
     #: RGB, 0..255, one per class.
     colors: Sequence[tuple[int, int, int]]
@@ -48,21 +57,25 @@ class SegmentationDataset(ABC):
 
     @abstractmethod
     def files(self, split: str) -> Sequence[Path]:
-        """Every file the split reads (empty for a generated one): what the cache key is made of."""
+        """Every file the split reads (empty for a generated one): what the cache key is made of.
+        Raises DataError when the split is not there."""
 
     def fingerprint(self, split: str) -> str:
-        """12 hex digits over names, sizes and times of the files; generated data overrides it with its parameters."""
-        digest = hashlib.sha256()
+        """12 hex digits over `version` and the names, sizes and times of the files; a dataset whose parameters
+        change what is decoded overrides it. Raises DataError when a file is gone."""
+        digest = hashlib.sha256(f"{self.version}\n".encode())
         for file in self.files(split):
-            stat = file.stat()
+            try:
+                stat = file.stat()
+            except OSError as error:
+                raise DataError(f"{file}: cannot be read ({error.strerror})") from None
             digest.update(f"{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:12]
 
     def check(self) -> list[str]:
-        """Problems found by looking at every file: missing pairs, odd counts, sizes, ids. Empty when all is well."""
+        """Problems found by looking at every file: missing pairs, odd counts, sizes, ids. Empty when all is well.
+        Those that begin with `WARNING` leave the data usable."""
         problems: list[str] = []
-        from lossbench.errors import DataError
-
         for split in self.splits:
             try:
                 count = len(self.names(split))

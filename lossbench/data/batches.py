@@ -1,0 +1,129 @@
+"""Batches: training batches as a pure function of (key, step), evaluation batches at native size."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lossbench.data.augment import apply, sample_params
+from lossbench.data.cache import CachedSplit
+from lossbench.data.randomness import generator
+from lossbench.protocol import Protocol
+
+#: ImageNet statistics of RGB in 0..1, what pre-trained encoders expect.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class TrainBatches:
+    """Augmented training batches. `batch(step)` depends on nothing but the data, the protocol, `key` and `step`: a
+    resumed run goes on bit for bit, and runs that share a key see the same crops in the same order.
+
+    Args:
+        split: the decoded training split.
+        protocol: crop, scale, flip, jitter and batch_size are used.
+        key: names the random stream; the harness passes the cell's fairness key, which has no loss in it.
+    """
+
+    def __init__(self, split: CachedSplit, protocol: Protocol, *, key: str) -> None:
+        self.split = split
+        self.protocol = protocol
+        self.key = key
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _train_batches, (self.split, self.protocol, self.key)
+
+    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+        return generator(self.key, "order", epoch).permutation(len(self.split))
+
+    def indices(self, step: int) -> list[int]:
+        """Images of a step (0, 1, ...). Every epoch is one permutation; a batch may span two epochs."""
+        first = step * self.protocol.batch_size
+        samples = range(first, first + self.protocol.batch_size)
+        return [int(self._order(k // len(self.split))[k % len(self.split)]) for k in samples]
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images uint8 (N, 3, h, w) in channels-last memory and targets int64 (N, h, w), (h, w) = protocol.crop."""
+        size = (self.protocol.crop[0], self.protocol.crop[1])
+        count = self.protocol.batch_size
+        images = torch.empty((count, 3, *size), dtype=torch.uint8, memory_format=torch.channels_last)
+        targets = torch.empty((count, *size), dtype=torch.int64)
+        for position, index in enumerate(self.indices(step)):
+            rng = generator(self.key, "augment", step * count + position)
+            params = sample_params(rng, self.split.size(index), self.protocol)
+            image, target = apply(
+                self.split.image(index), self.split.target(index), params, ignore_index=self.split.ignore_index
+            )
+            images[position] = image
+            targets[position] = target
+        return images, targets
+
+
+def _train_batches(split: CachedSplit, protocol: Protocol, key: str) -> TrainBatches:
+    return TrainBatches(split, protocol, key=key)
+
+
+def prefetch(
+    batches: TrainBatches, start: int, stop: int, *, depth: int = 2, workers: int = 1
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`batches.batch(step)` for step in start..stop-1, in order, made up to `depth` steps ahead by background
+    threads. An exception is raised where its batch is due; when the consumer stops, the threads do."""
+    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="batches")
+    pending: deque[Future[tuple[Tensor, Tensor]]] = deque()
+    try:
+        upcoming = start
+        for _ in range(start, stop):
+            while upcoming < stop and len(pending) < max(1, depth):
+                pending.append(pool.submit(batches.batch, upcoming))
+                upcoming += 1
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 (N, 3, H, W) to float32, ImageNet mean 0 and standard deviation 1; keeps device and memory format."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    return images.float().sub_(255 * mean).div_(255 * std)
+
+
+def eval_batches(
+    split: CachedSplit,
+    *,
+    batch_size: int = 8,
+    max_pixels: int = 1 << 20,
+    indices: Sequence[int] | None = None,
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Every image once, in order, unscaled: (indices, images uint8 (N, 3, H, W), targets uint8 (N, H, W)).
+
+    Args:
+        split: the decoded split.
+        batch_size: most images a batch; only neighbours of equal size share one.
+        max_pixels: most pixels N*H*W a batch, which bounds the memory of the logits; one image always passes.
+        indices: only these images.
+    """
+    group: list[int] = []
+    for index in range(len(split)) if indices is None else indices:
+        height, width = split.size(index)
+        full = len(group) >= batch_size or (len(group) + 1) * height * width > max_pixels
+        if group and (full or split.size(group[0]) != (height, width)):
+            yield _native(split, group)
+            group = []
+        group.append(index)
+    if group:
+        yield _native(split, group)
+
+
+def _native(split: CachedSplit, group: list[int]) -> tuple[list[int], Tensor, Tensor]:
+    images = torch.from_numpy(np.stack([split.image(index) for index in group])).permute(0, 3, 1, 2)
+    targets = torch.from_numpy(np.stack([split.target(index) for index in group]))
+    return group, images, targets
