@@ -46,7 +46,7 @@ def build(
     Args:
         dataset, backbone, loss: globs (case-sensitive); each matches a plugin's name or its label with parameters.
             `loss` filters what is shown: the reference is found all the same.
-        sort: a key of COLUMNS, "loss", or a class name (its IoU).
+        sort: a key or a title of COLUMNS, "loss", or a class name (its IoU).
         reference: the loss that differences and time ratios refer to, by label or by name.
         stale: why a record is stale, e.g. `provenance.stale_reasons` with registries bound.
         include_stale: False leaves stale runs out altogether.
@@ -57,7 +57,7 @@ def build(
     if not include_stale:
         runs = [run for run in runs if not run.stale]
     runs = [run for run in runs if _matches(run.record, dataset=dataset, backbone=backbone)]
-    check_sort(sort, [run.record for run in runs])
+    sort = sort_key(sort, [run.record for run in runs])
     places: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         places[canonical_json([run.record.cell["dataset"], run.record.cell["backbone"]])].append(run)
@@ -75,15 +75,21 @@ def build(
     return sorted(blocks, key=lambda block: (block.dataset, block.backbone, bool(block.variant), block.variant))
 
 
-def check_sort(sort: str, records: Sequence[Record]) -> None:
-    """Raise UnknownNameError unless `sort` is a column, "loss", or a class of some record."""
+def sort_key(sort: str, records: Sequence[Record]) -> str:
+    """The key of COLUMNS that `sort` means (its key, or its title in any case), "loss", or a class of some record.
+    Raises UnknownNameError."""
     classes = {name for record in records for name in record.class_names}
-    if records and sort not in COLUMNS and sort != "loss" and sort not in classes:
-        known = [*COLUMNS, "loss"]
-        raise UnknownNameError(
-            f"cannot sort by '{sort}'",
-            hint=did_you_mean(sort, [*known, *classes]) or f"columns: {', '.join(known)}; or a class name",
-        )
+    if sort in COLUMNS or sort == "loss" or sort in classes or not records:
+        return sort
+    for key, column in COLUMNS.items():
+        if sort.casefold() in (key, column.title.casefold()):
+            return key
+    known = [*COLUMNS, "loss"]
+    near = did_you_mean(sort, [*known, *classes]) or did_you_mean(sort.casefold(), known)
+    raise UnknownNameError(
+        f"cannot sort by '{sort}'",
+        hint=near or f"columns: {', '.join(known)}; or a class name",
+    )
 
 
 def _matches(record: Record, **patterns: str) -> bool:
@@ -229,7 +235,7 @@ def _row_matches(row: Row, pattern: str) -> bool:
 
 def _reference_row(rows: Sequence[Row], reference: str) -> tuple[Row | None, str]:
     exact = [row for row in rows if row.label == reference]
-    named = exact or [row for row in rows if row.loss["name"] == reference]
+    named = exact or sorted((row for row in rows if row.loss["name"] == reference), key=lambda row: row.label)
     if len(named) == 1:
         return named[0], ""
     if named:

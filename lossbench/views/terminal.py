@@ -21,6 +21,8 @@ _ASCII_RULE = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True
 _ASCII = str.maketrans({"±": "+-", "Δ": "diff", "×": "x", "·": "-", "–": "-", "—": "-", "…": "..."})
 #: The first column is folded rather than wider than the one, and never made narrower than the other.
 _WORDS_MAX, _WORDS_MIN = 36, 14
+#: Below this a column of words cannot be read at all.
+_NARROWEST = 8
 
 
 def render(blocks: Sequence[Block], console: Console, *, per_class: bool = False) -> None:
@@ -76,10 +78,12 @@ def fitting(block: Block, console: Console) -> list[str]:
 
 
 def draw(grid: Grid, console: Console) -> None:
-    """Print a grid as a rich table; the first column takes what the others leave and folds."""
+    """Print a grid as a rich table; the first column takes what the others leave and folds. What does not fit even
+    so is left out, from the right."""
     columns = [_column(grid, index, console) for index in range(len(grid.headers))]
-    others = sum(column.width + 1 for column in columns[1:])  # rich puts a blank between columns
-    room = max(min(columns[0].width, console.width - others), 8)
+    while (others := sum(column.width + 1 for column in columns[1:])) > console.width - _NARROWEST:
+        columns.pop()  # rich puts a blank between columns: the 1
+    room = min(columns[0].width, console.width - others)
     table = Table(
         box=_RULE if console.is_terminal else _ASCII_RULE,
         show_edge=False,
@@ -115,14 +119,14 @@ def emit(renderable: Table | Text, console: Console) -> None:
     if console.is_terminal:
         console.print(renderable)
         return
-    with console.capture() as captured:
-        console.print(renderable)
-    for line in captured.get().splitlines():
-        console.print(Text(line.rstrip()), soft_wrap=True)
+    text = "".join(segment.text for segment in console.render(renderable))
+    for line in text.splitlines():
+        console.print(line.rstrip(), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def safe(text: str, console: Console) -> str:
-    """`text` as the console can show it: our symbols in ASCII when piped or without UTF-8; what its encoding lacks as '?'."""
+    """`text` as the console can show it: our symbols in ASCII when piped or without UTF-8; and '?' for what its
+    encoding lacks."""
     if not (console.is_terminal and console.encoding.lower().startswith("utf")):
         text = text.translate(_ASCII)
     return text.encode(console.encoding, "replace").decode(console.encoding)
