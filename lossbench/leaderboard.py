@@ -14,6 +14,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lossbench.cells import canonical_json
@@ -106,7 +107,12 @@ def _matches(record: Record, **patterns: str) -> bool:
 
 def _protocol(record: Record) -> dict[str, Any]:
     """The protocol, with today's defaults for keys that did not exist when the record was made."""
-    return {**Protocol().model_dump(mode="json"), **record.cell["protocol"]}
+    return {**_protocol_defaults(), **record.cell["protocol"]}
+
+
+@cache
+def _protocol_defaults() -> dict[str, Any]:
+    return Protocol().model_dump(mode="json")
 
 
 def _data_key(record: Record) -> str:
@@ -156,7 +162,9 @@ def _difference(record: Record, main: Record, key: tuple[str, str], main_key: tu
     ]
     if key[1] != main_key[1]:
         if record.class_names != main.class_names:
-            words.append(f"other classes: {len(record.class_names)} instead of {len(main.class_names)}")
+            ours_only = [name for name in record.class_names if name not in main.class_names]
+            listed = ", ".join(ours_only[:3]) + (", ..." if len(ours_only) > 3 else "") or "another order or a subset"
+            words.append(f"other classes: {len(record.class_names)} ({listed})")
         elif record.absent_class_rule != main.absent_class_rule:
             words.append(f"absent classes {record.absent_class_rule}")
         else:

@@ -130,6 +130,7 @@ class Row:
     loss: Mapping[str, Any]
     runs: list[Run]
     reference: Row | None = None
+    _described: dict[str, Description] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def n(self) -> int:
@@ -157,9 +158,10 @@ class Row:
     def describe(self, key: str) -> Description:
         """Mean and sd over seeds of a score. A run that scored nothing at all makes the mean undefined: leaving it
         out would reward the divergence."""
-        if any(not run.record.confusion.any() for run in self.runs):
-            return Description(math.nan, None, 0)
-        return describe(run.value(key) for run in self.runs)
+        if key not in self._described:
+            scored = all(run.record.confusion.any() for run in self.runs)
+            self._described[key] = describe(run.value(key) for run in self.runs) if scored else describe([])
+        return self._described[key]
 
     def class_iou(self, name: str) -> Description:
         """Mean and sd over seeds of a class's IoU in percent (seeds where it is absent left out)."""

@@ -208,7 +208,7 @@ def test_other_pixels_or_classes_never_share_a_table(store):
     blocks = board(store)
     assert [block.variant for block in blocks] == [
         "",
-        "other classes: 8 instead of 8",
+        "other classes: 8 (a, b, c, ...)",
         f"other data: {4 * (sum(SHARES) + 1):,} scored pixels instead of {4 * sum(SHARES):,}",
     ]
 
