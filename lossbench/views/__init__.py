@@ -1,1 +1,4 @@
-"""Views of a leaderboard: terminal, Markdown, CSV, LaTeX, JSON."""
+"""Views of a leaderboard and of a record: terminal, Markdown, CSV, LaTeX, JSON.
+
+`grid` says which columns and words a table has, the others draw it.
+"""

@@ -1,0 +1,262 @@
+"""The store: records as files under one root. A cell is done if and only if its record is here.
+
+    root/records/<dataset>/<backbone>/<loss>-s<seed>-<id>.json    the record
+    root/records/<dataset>/<backbone>/<loss>-s<seed>-<id>.npz     per-image counts (n_images, C, 3) int32, image names
+    root/runs/<id>/                                               run folder: log, checkpoint, error (git-ignored)
+
+Writes are atomic and ordered (sidecar first, JSON last): a JSON file that exists is complete, and a reader at any
+moment sees the old record or the new one. Names are derived from the cell's identity alone and sanitised.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import secrets
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lossbench.cells import Cell
+from lossbench.errors import ConfigError, RecordError, SetupError, UnknownNameError
+from lossbench.metrics import counts_of
+from lossbench.records import NewerSchemaError, Record
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """A record and where its JSON file lies."""
+
+    record: Record
+    path: Path
+
+    @cached_property
+    def per_image(self) -> NDArray[np.int32] | None:
+        """TP, FP, FN (n_images, C, 3) of the sidecar, read on first use; None when there is none to trust."""
+        try:
+            return read_sidecar(self.path.with_suffix(".npz"), self.record)[0]
+        except RecordError:
+            return None
+
+
+class Store:
+    """Records under `root` (the results directory). Touches the disk only when asked something.
+
+    Args:
+        root: results directory; created on the first write.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    @property
+    def records_dir(self) -> Path:
+        return self.root / "records"
+
+    def run_dir(self, cell_id: str) -> Path:
+        """The run folder of a cell; not created here."""
+        return self.root / "runs" / _safe(cell_id)
+
+    def record_path(self, cell: Cell) -> Path:
+        """Where the JSON record of a cell lies, whether or not it is there yet."""
+        name = f"{_safe(cell.loss.name)}-s{int(cell.seed)}-{cell.id}.json"
+        return self.records_dir / _safe(cell.dataset.name) / _safe(cell.backbone.name) / name
+
+    # --- reading ---
+
+    def has(self, cell: Cell) -> bool:
+        """Whether the cell is done. A truncated or invalid file is not (it will be replaced); a record of a newer
+        schema is (it must not be)."""
+        try:
+            return self.load(cell) is not None
+        except NewerSchemaError:
+            return True
+        except RecordError:
+            return False
+
+    def load(self, cell: Cell) -> Record | None:
+        """The record of a cell, None when there is none. Raises RecordError when its file cannot be read."""
+        path = self.record_path(cell)
+        if not path.is_file():
+            return None
+        record = _read(path)
+        if record.id != cell.id:
+            raise RecordError(f"{path}: holds the record of another cell ({record.id})")
+        return record
+
+    def read_all(self) -> tuple[list[StoredRecord], list[str]]:
+        """All records, in the order of their paths, and one line for each file that had to be skipped."""
+        found: dict[str, StoredRecord] = {}
+        warnings = []
+        for path in self._files():
+            try:
+                record = _read(path)
+            except RecordError as error:
+                warnings.append(f"skipped {error.message}" + (f" ({error.hint})" if error.hint else ""))
+                continue
+            if record.id in found:
+                warnings.append(f"skipped {path}: the same run as {found[record.id].path}")
+                continue
+            found[record.id] = StoredRecord(record, path)
+        return list(found.values()), warnings
+
+    def find(self, id_prefix: str) -> StoredRecord:
+        """The record whose id starts with `id_prefix` (as tables print it), found by file name.
+
+        Raises UnknownNameError when there is none, ConfigError when there are several, RecordError when it
+        cannot be read.
+        """
+        prefix = id_prefix.lower()
+        matches = [path for path in self._files() if path.stem.rpartition("-")[2].startswith(prefix)]
+        if not prefix or not matches:
+            raise UnknownNameError(
+                f"no record with an id that starts with '{id_prefix}' in {self.root}",
+                hint="`lossbench leaderboard --runs` lists the ids",
+            )
+        if len(matches) > 1:
+            some = ", ".join(path.stem for path in matches[:4]) + (", ..." if len(matches) > 4 else "")
+            raise ConfigError(f"'{id_prefix}' is the start of {len(matches)} ids: {some}", hint="give more digits")
+        return StoredRecord(_read(matches[0]), matches[0])
+
+    def _files(self) -> Iterator[Path]:
+        """Every visible *.json below records/, sorted. Half-written files are hidden ones."""
+        for folder, subfolders, names in os.walk(self.records_dir, onerror=_unreadable):
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            for name in sorted(names):
+                if name.endswith(".json") and not name.startswith("."):
+                    yield Path(folder, name)
+
+    # --- writing ---
+
+    def write(self, cell: Cell, record: Record, per_image: ArrayLike, image_names: Sequence[str]) -> Path:
+        """Write the record and its sidecar atomically; returns the path of the JSON file.
+
+        Args:
+            per_image: TP, FP, FN (n_images, C, 3) that sum to those of `record.confusion`.
+            image_names: n_images identifiers, in the same order.
+
+        Raises SetupError when the folder cannot be written (permissions, disk full), RecordError when record,
+        counts and cell do not belong together. On any error the store is as it was.
+        """
+        path = self.record_path(cell)
+        if record.id != cell.id:
+            raise RecordError(f"the record {record.id} is not one of the cell {cell.id} ({cell.name})")
+        text = record.to_json()
+        Record.from_json(text)  # what cannot be read back is not written
+        sidecar = _sidecar_bytes(record, np.asarray(per_image), image_names)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path.with_suffix(".npz"), sidecar)
+            _replace(path, text.encode())
+        except OSError as error:
+            raise _not_writable(path, error) from error
+        return path
+
+    def ensure_writable(self) -> None:
+        """Create the root and try a write, so that a suite fails before its first hour and not after it.
+        Raises SetupError."""
+        probe = self.records_dir / ".writable"
+        try:
+            self.records_dir.mkdir(parents=True, exist_ok=True)
+            _replace(probe, b"")
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise _not_writable(self.records_dir, error) from error
+
+
+# --- files ---
+
+
+def _safe(name: str) -> str:
+    """A single path component of harmless characters: no separator, no leading dot, never empty."""
+    cleaned = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:100]
+    return "_" + cleaned if cleaned.startswith(".") or not cleaned else cleaned
+
+
+def _read(path: Path) -> Record:
+    try:
+        return Record.from_json(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror or error}") from None
+    except RecordError as error:
+        raise type(error)(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def _unreadable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise SetupError(f"cannot read {error.filename}: {error.strerror}", hint="check its permissions") from error
+
+
+def _not_writable(path: Path, error: OSError) -> SetupError:
+    return SetupError(
+        f"cannot write {path}: {error.strerror or error}",
+        hint="free some space, or choose another results directory with --results",
+    )
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Atomic and durable: temporary file beside the target, flushed to disk, renamed over it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the rename itself lives in the directory
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+# --- sidecar ---
+
+
+def _sidecar_bytes(record: Record, per_image: NDArray[Any], image_names: Sequence[str]) -> bytes:
+    """A compressed .npz that numpy reads, with fixed times inside: the same counts are the same bytes."""
+    classes = len(record.class_names)
+    if per_image.shape != (len(image_names), classes, 3):
+        raise RecordError(
+            f"per-image counts of shape {per_image.shape} for {len(image_names)} images and {classes} classes"
+        )
+    if not np.array_equal(per_image.sum(axis=0, dtype=np.int64), counts_of(record.confusion)):
+        raise RecordError("the per-image counts do not sum to the confusion matrix")
+    if per_image.size and int(per_image.max()) > np.iinfo(np.int32).max:
+        raise RecordError("an image of more than 2^31 pixels does not fit the per-image counts")
+    names = np.asarray([str(name) for name in image_names], dtype=np.str_)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, array in (("counts", per_image.astype(np.int32)), ("names", names)):
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            info = zipfile.ZipInfo(f"{member}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            archive.writestr(info, content.getvalue(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def read_sidecar(path: Path, record: Record) -> tuple[NDArray[np.int32], list[str]]:
+    """Counts (n_images, C, 3) and image names of a record's sidecar.
+
+    Raises RecordError when the file is missing, damaged, or belongs to another run of the cell.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            counts, names = archive["counts"], archive["names"].tolist()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise RecordError(f"{path}: unreadable per-image counts ({error})") from None
+    if counts.ndim != 3 or not np.array_equal(counts.sum(axis=0, dtype=np.int64), counts_of(record.confusion)):
+        raise RecordError(f"{path}: per-image counts of another run")
+    return counts, names

@@ -1,0 +1,53 @@
+"""GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lossbench.standings import Block, Run
+from lossbench.views.grid import DOCUMENT, Entry, Grid, Header, class_grid, footer, runs_grid, summary_grid
+
+
+def render(blocks: Sequence[Block], *, per_class: bool = False) -> str:
+    """A heading, a table and a list of notes per block; the best value of a column in bold."""
+    parts = []
+    for block in blocks:
+        parts += [f"### {_escape(block.title)}", table(summary_grid(block, document_columns(block)))]
+        if per_class:
+            parts.append(table(class_grid(block)))
+        parts.append("\n".join(f"- {_escape(note)}" for note in footer(block)))
+    return "\n\n".join(parts) + "\n"
+
+
+def render_runs(runs: Sequence[Run]) -> str:
+    """One table, one row per run, the first columns naming dataset and backbone."""
+    grid = runs_grid(runs)
+    named = [[Entry(run.record.labels["dataset"]), Entry(run.record.labels["backbone"])] for run in runs]
+    headers = [Header("dataset", numeric=False), Header("backbone", numeric=False), *grid.headers]
+    return table(Grid(headers, [[*a, *b] for a, b in zip(named, grid.rows, strict=True)])) + "\n"
+
+
+def document_columns(block: Block) -> list[str]:
+    """Columns of a table in a document; without the reference's when there is none."""
+    return [key for key in DOCUMENT if block.has_reference or key not in ("delta", "time_ratio")]
+
+
+def table(grid: Grid) -> str:
+    """A pipe table."""
+    lines = [
+        [_escape(header.one_line) for header in grid.headers],
+        ["---:" if header.numeric else ":---" for header in grid.headers],
+        *([_cell(entry) for entry in line] for line in grid.rows),
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(entry: Entry) -> str:
+    text = f"**{_escape(entry.text)}**" if entry.best else _escape(entry.text)
+    return f"{text} {entry.spread}".rstrip()
+
+
+def _escape(text: str) -> str:
+    # Underscores within a word, as in lovasz_softmax, are harmless in GFM and stay readable as source.
+    return re.sub(r"[\\|*`<\[\]~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text).replace("\n", " ")

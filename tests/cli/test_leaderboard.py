@@ -1,0 +1,157 @@
+"""`lossbench leaderboard`, as a user meets it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lossbench.cli.leaderboard import leaderboard
+from lossbench.errors import ConfigError, SetupError, UnknownNameError
+from lossbench.store import Store
+from tests.factories import put, quickstart
+
+app = typer.Typer()
+app.command()(leaderboard)
+
+
+@pytest.fixture
+def results(tmp_path):
+    quickstart(Store(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def invoke(*args, results=None):
+    options = ["--results", str(results)] if results else []
+    return CliRunner().invoke(app, [*map(str, args), *options])
+
+
+def test_bare_it_shows_the_results_of_the_working_directory(results, monkeypatch):
+    monkeypatch.delenv("LOSSBENCH_RESULTS", raising=False)
+    monkeypatch.chdir(results.parent)
+    outcome = invoke("--dataset", "streets")
+    assert outcome.exit_code == 0
+    assert "streets / fcn_timm" in outcome.stdout
+    assert "lovasz_softmax" in outcome.stdout
+
+
+def test_the_environment_names_the_results(results, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOSSBENCH_RESULTS", str(results))
+    monkeypatch.chdir(tmp_path)
+    assert "lovasz_softmax" in invoke().stdout
+
+
+@pytest.mark.parametrize("runs", [False, True])
+@pytest.mark.parametrize("form", ["table", "markdown", "csv", "latex", "json"])
+@pytest.mark.parametrize("per_class", [False, True])
+def test_every_format(results, form, runs, per_class):
+    outcome = invoke("--format", form, *["--runs"] * runs, *["--per-class"] * per_class, results=results)
+    assert outcome.exit_code == 0, outcome.exception
+    assert "lovasz" in outcome.stdout
+    if form == "json":
+        json.loads(outcome.stdout)
+    if form == "csv":
+        assert len(list(csv.DictReader(io.StringIO(outcome.stdout)))) == (18 if runs else 6)
+
+
+def test_json_is_short_for_its_format(results):
+    assert invoke("--json", results=results).stdout == invoke("--format", "json", results=results).stdout
+
+
+def test_filters_and_sort(results):
+    put(Store(results), dataset="camvid")
+    loaded = json.loads(
+        invoke("--json", "--dataset", "str*", "--loss", "*ce", "--sort", "loss", results=results).stdout
+    )
+    (block,) = loaded["blocks"]
+    assert [row["loss"] for row in block["rows"]] == ["balanced_ce", "ce"]
+
+
+@pytest.mark.parametrize(("form", "name"), [("table", "a.txt"), ("latex", "tables/a.tex"), ("json", "a.json")])
+def test_output_goes_to_a_file(results, tmp_path, form, name):
+    outcome = invoke("--format", form, "--output", tmp_path / name, results=results)
+    assert outcome.exit_code == 0
+    assert outcome.stdout == ""
+    assert "lovasz" in (tmp_path / name).read_text()
+
+
+def test_an_output_that_cannot_be_written(results, tmp_path):
+    (tmp_path / "file").write_text("")
+    outcome = invoke("--output", tmp_path / "file" / "a.txt", results=results)
+    assert isinstance(outcome.exception, SetupError)
+    assert "cannot write" in outcome.exception.message
+
+
+def test_no_records_is_a_usage_error_with_a_hint(tmp_path):
+    outcome = invoke(results=tmp_path / "nothing")
+    assert isinstance(outcome.exception, ConfigError)
+    assert outcome.exception.exit_code == 2
+    assert "no records in" in outcome.exception.message
+    assert "lossbench run quickstart" in (outcome.exception.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("args", "kind", "hint"),
+    [
+        (["--dataset", "street"], ConfigError, "did you mean 'streets'?"),
+        (["--loss", "focall"], ConfigError, "did you mean 'focal'?"),
+        (["--backbone", "resnet"], ConfigError, "there are records of: fcn_timm"),
+        (["--sort", "mIoUs"], UnknownNameError, "did you mean 'miou'?"),
+        (["--fresh"], ConfigError, "leave out --fresh"),
+        (["--fresh", "--runs"], ConfigError, "leave out --fresh"),
+        (["--plugin", "missing.py"], ConfigError, None),
+    ],
+)
+def test_mistakes_are_one_line_and_a_hint(results, args, kind, hint):
+    outcome = invoke(*args, results=results)
+    assert isinstance(outcome.exception, kind)
+    assert outcome.exception.exit_code == 2
+    assert "\n" not in outcome.exception.message
+    if hint:
+        assert hint in (outcome.exception.hint or "")
+
+
+def test_damaged_records_are_warned_of_and_the_others_shown(results):
+    broken = next(results.rglob("focal-s1-*.json"))
+    broken.write_text(broken.read_text()[:200])
+    outcome = invoke(results=results)
+    assert outcome.exit_code == 0
+    assert outcome.stderr.startswith(f"warning: skipped {broken}: not valid JSON")
+    assert outcome.stderr.count("\n") == 1
+    assert "lovasz" in outcome.stdout
+    assert broken.name not in outcome.stdout
+
+
+def test_a_plugin_of_the_users_own_is_known(results, tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from lossbench.registry import register_loss\n@register_loss('my_own')\ndef my_own():\n    '''Mine.'''\n"
+    )
+    put(Store(results), loss="my_own")
+    without = invoke("--json", "--loss", "my_own", results=results).stdout
+    assert "loss 'my_own' is not registered here" in without
+    known = invoke("--json", "--loss", "my_own", "--plugin", plugin, results=results).stdout
+    assert "loss 'my_own' changed since" in known
+
+
+def test_it_imports_neither_torch_nor_pandas(results):
+    code = (
+        "import sys, typer\n"
+        "from lossbench.cli.leaderboard import leaderboard\n"
+        "app = typer.Typer(); app.command()(leaderboard)\n"
+        "for args in ([], ['--runs', '--format', 'csv'], ['--per-class', '--json']):\n"
+        "    app([*args, '--results', sys.argv[1]], standalone_mode=False)\n"
+        "heavy = {'torch', 'pandas', 'scipy.stats', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code, str(results)], check=True, capture_output=True)
+
+
+def test_help_ends_with_an_example():
+    assert "Example: lossbench leaderboard" in CliRunner().invoke(app, ["--help"]).stdout
