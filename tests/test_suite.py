@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossbench.errors import ConfigError
@@ -196,6 +196,7 @@ def test_plugins_from_the_command_line(folder: Path) -> None:
     assert len(load_suite("mine.yaml", plugins=[Path("plugins.py")]).plugin_files) == 1
 
 
+@settings(max_examples=25, deadline=None)
 @given(
     gammas=st.lists(st.floats(0, 9), min_size=1, max_size=4),
     seeds=st.lists(st.integers(0, 99), min_size=1, max_size=4),
