@@ -29,7 +29,7 @@ _NULL, _BOOL = re.compile(r"(?:~|null|Null|NULL|)\Z"), re.compile(r"(?:true|True
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*)\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 #: Aliases may repeat values, not multiply them without end.
-_MAX_VALUES = 100_000
+_MAX_VALUES = 20_000
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossbench.cells import Cell, Component, canonical_json, short_hash
@@ -25,7 +25,7 @@ CELL = Cell(
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5),
+    | st.text("ab'\"\\é漢\n", max_size=5),
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=5,
 )  # fmt: skip
@@ -72,6 +72,7 @@ def test_losses_share_the_fairness_key_and_nothing_else_does() -> None:
     assert replace(CELL, dataset=Component("streets", {"imbalance": 1.0})).fairness_key != CELL.fairness_key
 
 
+@settings(deadline=None)
 @given(params, params, st.integers(0, 2**32 - 1))
 def test_a_cell_survives_json(dataset: dict[str, Any], loss: dict[str, Any], seed: int) -> None:
     cell = replace(CELL, dataset=Component("d", dataset), loss=Component("l", loss, tuple(loss)), seed=seed)
@@ -80,6 +81,7 @@ def test_a_cell_survives_json(dataset: dict[str, Any], loss: dict[str, Any], see
     assert (back.id, back.name, back.fairness_key) == (cell.id, cell.name, cell.fairness_key)
 
 
+@settings(deadline=None)
 @given(values)
 def test_canonical_json_is_json_and_one_text_per_value(value: Any) -> None:
     text = canonical_json({"b": value, "a": value})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossbench.cells import Cell, Component
@@ -141,6 +141,7 @@ def test_what_was_done_before_the_interruption_is_not_done_again() -> None:
     assert item.estimate == Estimate(pytest.approx(33), "same loss")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["ce", "focal", "cdfl"]), st.floats(0.1, 1e4)), min_size=1, max_size=8))
 def test_an_estimate_lies_between_the_fastest_and_the_slowest(runs: list[tuple[str, float]]) -> None:
     past = [cost(cell(loss, seed=n), seconds) for n, (loss, seconds) in enumerate(runs)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossbench.errors import ConfigError
@@ -44,15 +44,18 @@ def test_scalars_are_what_they_look_like(text: str, value: Any) -> None:
     assert type(data) is type(value)
 
 
+#: An alphabet of what means something in YAML. (Named, for speed: tables of all of Unicode take seconds to build.)
+PUNCTUATED = "aZnyo01_.+ :#-'\"\\{}[],&*!|>%@`~?<=é漢"
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["C", "Z"]), max_size=8),
+    | st.text(PUNCTUATED, max_size=8),
     lambda inner: st.lists(inner, max_size=4)
     | st.dictionaries(st.text("abcdefg", min_size=1, max_size=4), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(plain)
 def test_json_is_read_as_json_reads_it(value: Any) -> None:
     import json
@@ -60,6 +63,7 @@ def test_json_is_read_as_json_reads_it(value: Any) -> None:
     assert parse_yaml(json.dumps(value, ensure_ascii=False), FILE).data == value
 
 
+@settings(deadline=None)
 @given(plain)
 def test_what_pyyaml_writes_is_read_back(value: Any) -> None:
     # PyYAML writes what YAML 1.1 needs quoted in quotes; nothing more is needed here. Floats such as 1e+16 it
@@ -67,6 +71,7 @@ def test_what_pyyaml_writes_is_read_back(value: Any) -> None:
     assert parse_yaml(yaml.safe_dump(value, allow_unicode=True), FILE).data == value
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_repr_of_a_float_is_that_float(value: float) -> None:
     read = parse_yaml(f"a: {value!r}", FILE).data["a"]
@@ -135,7 +140,7 @@ def test_syntax_errors_are_one_plain_line(text: str, line: int, words: str) -> N
 def test_alias_bombs_and_towers_of_brackets_are_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    assert "100000" in fails("\n".join(lines)).message
+    assert "20000" in fails("\n".join(lines)).message
     merges = ["m0: &m0 {k: 1}"]
     merges += [f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 10)}]}}" for n in range(1, 9)]
     assert "<<" in fails("\n".join(merges)).message
@@ -158,12 +163,14 @@ def complaint(text: str) -> str:
     return "suite.yaml: fine"
 
 
-@given(st.text(max_size=60))
+@settings(deadline=None)
+@given(st.text(PUNCTUATED + "\n\t\r\0\x85\u2028\ufeff", max_size=60))
 def test_any_text_is_a_value_or_one_line(text: str) -> None:
     assert complaint(text).startswith("suite.yaml:")
     assert "\n" not in complaint(text)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", ":", " ", "\n", "-", "[", "]", "{", "}", "'", '"', "&x", "*x", "<<", "|", "\t"])))
 def test_any_punctuation_is_a_value_or_one_line(parts: list[str]) -> None:
     assert "\n" not in complaint("".join(parts))
