@@ -60,7 +60,7 @@ def show(
     known = registries(plugin)
     kind = choose(what, _WHAT, "kind of thing to show") if name is not None else _kind_of(what, known)
     if kind == "record":
-        _show_record(name or what, results, json)
+        _show_record(name or what, results, known, json)
         return
     shown = known[kind].get(name or what)  # type: ignore[index]
     if kind == "dataset":
@@ -91,18 +91,18 @@ def _kind_of(name: str, known: Mapping[Kind, Registry]) -> Kind | str:
     )
 
 
-def _show_record(record_id: str, results: Path, json: bool) -> None:
+def _show_record(record_id: str, results: Path, known: Mapping[Kind, Registry], json: bool) -> None:
     import sys
 
+    from lossbench.provenance import stale_reasons
     from lossbench.store import Store
-
-    record = Store(results).find(record_id).record
-    if json:
-        sys.stdout.write(record.to_json())
-        return
     from lossbench.views.record import render
 
-    stdout().print(render(record))
+    stored = Store(results).find(record_id)
+    if json:
+        sys.stdout.write(stored.record.to_json())
+        return
+    render(stored.record, stdout(), per_image=stored.per_image, stale=stale_reasons(stored.record, known))
 
 
 # --- plugins ---

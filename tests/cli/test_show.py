@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lossbench.store import Store
 
+from lossbench.cells import Cell, Component
 from lossbench.cli.main import run
 from lossbench.cli.show import fill_docstring
+from lossbench.protocol import Protocol
+from lossbench.records import Record
 from lossbench.registry import Registry
 
 PLUGIN = '''
@@ -150,6 +155,44 @@ def test_a_dataset_that_is_not_there(plugin: str, capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     assert "how to get: " in out
     assert "not read: " in out
+
+
+# --- records ---
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    """A record in tmp_path/results."""
+    cell = Cell(Component("stripes", {"height": 4}), Component("twice"), Component("mine"), 3, Protocol(iterations=5))
+    record = Record(
+        cell=cell.identity,
+        labels={"dataset": "stripes", "backbone": "twice", "loss": "mine"},
+        status="ok",
+        class_names=["wide", "narrow"],
+        confusion=np.array([[9, 3], [0, 4]], dtype=np.int64),
+        train_pixels=[24, 8],
+        costs={"ms_per_step": 1.5},
+    )
+    # TP, FP, FN of the one image
+    Store(tmp_path / "results").write(cell, record, [[[9, 0, 3], [4, 3, 0]]], ["image"])
+    return record
+
+
+def test_a_record(plugin: str, tmp_path: Path, record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--results", str(tmp_path / "results"), "--plugin", plugin]
+    assert run(["show", "record", record.id[:6], *options]) == 0
+    out = capsys.readouterr().out
+    assert record.id in out
+    assert "stripes / twice / mine / seed 3" in out
+    assert "66.07" in out or "66.1" in out  # mIoU: (9/12 + 4/7) / 2
+    assert "stale" in out  # it says nothing of the code that made it
+    assert run(["show", record.id, *options]) == 0  # a bare id
+    assert capsys.readouterr().out == out
+
+
+def test_a_record_as_json(plugin: str, tmp_path: Path, record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", "record", record.id, "--results", str(tmp_path / "results"), "--json"]) == 0
+    assert Record.from_json(capsys.readouterr().out).id == record.id
 
 
 # --- docstrings ---
