@@ -1,0 +1,104 @@
+"""What the verbs share: options, consoles, JSON output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from lossbench.errors import UnknownNameError, did_you_mean
+from lossbench.registry import KINDS, Kind, Registry
+
+ResultsOption = Annotated[
+    Path, typer.Option("--results", metavar="FOLDER", help="Where records and runs lie.", show_default=True)
+]
+DataRootOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root",
+        metavar="FOLDER",
+        help="Folder with a folder for each dataset. Default: the variable LOSSBENCH_DATA, else the platform's.",
+        show_default=False,
+    ),
+]
+PluginOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE",
+        help="Python file with losses, backbones or datasets of your own. May be repeated.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON.", show_default=False)]
+SuiteArgument = Annotated[
+    str, typer.Argument(metavar="SUITE", help="A YAML file, or the name of a suite (see list suites).")
+]
+DEFAULT_RESULTS = Path("results")
+
+
+def stdout() -> Console:
+    """For data. Made anew each time, so that redirection and NO_COLOR are those of now."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def stderr() -> Console:
+    """For progress, warnings and errors."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def warn(message: str) -> None:
+    stderr().print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
+
+
+def print_json(data: Any) -> None:
+    """Plain JSON on stdout, never wrapped or coloured; paths as text."""
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def registries(plugins: Sequence[Path] | None) -> dict[Kind, Registry]:
+    """The three registries, with the files of `--plugin`."""
+    return {kind: Registry(kind, tuple(plugins or ())) for kind in KINDS}
+
+
+def choose(given: str, known: Iterable[str], what: str) -> str:
+    """`given` if it is one of `known`. Raises UnknownNameError with the nearest."""
+    options = list(known)
+    if given in options:
+        return given
+    raise UnknownNameError(
+        f"unknown {what} '{given}'", hint=did_you_mean(given, options) or f"one of: {', '.join(options)}"
+    )
+
+
+def literal(value: Any) -> str:
+    """A parameter's value as a suite would say it: true, null, [1, 2], text without quotes."""
+    return value if isinstance(value, str) and value else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`, `2 d 5 h`: two figures are as much as an estimate is worth."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(minutes / 60)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def describe_params(params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A plugin's parameters as JSON: name, type, and default where there is one."""
+    return [
+        {"name": param.name, "type": param.type_name, "required": param.required}
+        | ({} if param.required else {"default": param.default})
+        for param in params.values()
+    ]

@@ -1,0 +1,193 @@
+"""`lossbench plan`: what a run would do, without doing it."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from lossbench.cli.common import (
+    DEFAULT_RESULTS,
+    JsonOption,
+    PluginOption,
+    ResultsOption,
+    SuiteArgument,
+    duration,
+    print_json,
+    stdout,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from lossbench.cells import Cell
+    from lossbench.plan import PastCost, PlannedCell, RunState
+    from lossbench.records import Record
+    from lossbench.registry import Kind, Registry
+
+_SHOWN_REASONS = 8
+
+
+def plan(
+    suite: SuiteArgument,
+    results: ResultsOption = DEFAULT_RESULTS,
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the cells of a suite by state, and how long the rest will take.
+
+    The same as `lossbench run --dry-run`. Times come from past records of the nearest kind; nothing is started.
+
+    \b
+    Example:
+      lossbench plan quickstart
+    """
+    from lossbench.plan import make_plan
+    from lossbench.suite import load_suite
+
+    loaded = load_suite(suite, plugins=plugin or ())
+    planned = make_plan(loaded.cells(), ResultsHistory(results, loaded.registries))
+    if json:
+        print_json(plan_json(loaded.name, planned))
+    else:
+        print_plan(loaded.name, planned)
+
+
+class ResultsHistory:
+    """`lossbench.plan.History` of a results directory: records, run folders, costs."""
+
+    def __init__(self, results: Path, registries: Mapping[Kind, Registry]) -> None:
+        from lossbench.store import Store
+
+        self.store = Store(results)
+        self.registries = registries
+
+    def has(self, cell: Cell) -> bool:
+        return self.store.has(cell)
+
+    def stale_reasons(self, cell: Cell) -> Sequence[str]:
+        from lossbench.errors import RecordError
+        from lossbench.provenance import stale_reasons
+
+        try:
+            record = self.store.load(cell)
+        except RecordError as error:  # of a newer lossbench: there, but nothing can be said of it
+            warn(error.message)
+            return ()
+        return stale_reasons(record, self.registries) if record is not None else ()
+
+    def run_state(self, cell_id: str) -> RunState | None:
+        from lossbench.plan import read_run_state
+
+        return read_run_state(self.store.run_dir(cell_id))
+
+    def costs(self) -> Iterable[PastCost]:
+        records, warnings = self.store.read_all()
+        for line in warnings:
+            warn(line)
+        return [cost for stored in records if (cost := _cost(stored.record)) is not None]
+
+
+def _cost(record: Record) -> PastCost | None:
+    """What a record says of time; None for one that was cut short or never timed."""
+    from lossbench.plan import PastCost
+
+    train, evaluation = record.costs.get("train_s"), record.costs.get("eval_s", 0.0)
+    if record.status != "ok" or not isinstance(train, int | float) or not isinstance(evaluation, int | float):
+        return None
+    hardware = record.provenance.get("hardware")
+    where = hardware.get("gpu") or hardware.get("cpu") if isinstance(hardware, dict) else None
+    return PastCost(record.cell, float(train), float(evaluation), str(where or ""))
+
+
+def plan_json(name: str, planned: Sequence[PlannedCell]) -> dict[str, Any]:
+    """A plan as `--json` shows it. Seconds are null where nothing comparable ever ran."""
+    from lossbench.plan import summarise
+
+    summary = summarise(planned)
+    return {
+        "suite": name,
+        "states": dict(summary.states),
+        "seconds": summary.seconds if summary.known else None,
+        "unknown": summary.unknown,
+        "cells": [
+            {
+                "id": item.cell.id,
+                "name": item.cell.name,
+                "state": item.state,
+                "reasons": list(item.reasons),
+                "progress": item.progress,
+                "seconds": item.estimate.seconds if item.estimate else None,
+                "basis": item.estimate.basis if item.estimate else None,
+            }
+            for item in planned
+        ],
+    }
+
+
+def print_plan(name: str, planned: Sequence[PlannedCell]) -> None:
+    """A table for each dataset and backbone, a row for each loss, a column for each state that occurs."""
+    from lossbench.plan import STATES, summarise
+
+    out = stdout()
+    summary = summarise(planned)
+    states = [state for state in STATES if state in summary.states]
+    out.print(f"suite {name}: {len(planned)} cells", style="bold")
+    by_setting = itertools.groupby(
+        sorted(planned, key=lambda item: (item.cell.dataset.label, item.cell.backbone.label)),
+        key=lambda item: (item.cell.dataset.label, item.cell.backbone.label),
+    )
+    for (dataset, backbone), items in by_setting:
+        rows: dict[str, list[PlannedCell]] = {}
+        for item in items:
+            rows.setdefault(item.cell.loss.label, []).append(item)
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("loss", overflow="fold")
+        for state in states:
+            table.add_column(state, justify="right")
+        table.add_column("time left", justify="right")
+        for label, cells in rows.items():
+            counts = Counter(item.state for item in cells)
+            table.add_row(label, *(str(counts[state] or "") for state in states), _time_left(cells))
+        out.print()
+        out.print(f"{dataset} / {backbone}", soft_wrap=True)
+        out.print(table)
+    out.print()
+    out.print(_total(planned))
+    _print_reasons(planned)
+
+
+def _time_left(cells: Iterable[PlannedCell]) -> str:
+    from lossbench.plan import summarise
+
+    summary = summarise(cells)
+    if not summary.known:
+        return "unknown" if summary.unknown else ""
+    return duration(summary.seconds) + (" + ?" if summary.unknown else "")
+
+
+def _total(planned: Sequence[PlannedCell]) -> str:
+    from lossbench.plan import summarise
+
+    summary = summarise(planned)
+    parts = ", ".join(f"{count} {state}" for state, count in summary.states.items())
+    if summary.known:
+        parts += f"; about {duration(summary.seconds)} left, one cell after the other"
+        parts += f" ({summary.unknown} cells of unknown time not counted)" if summary.unknown else ""
+    elif summary.unknown:
+        parts += "; time unknown: nothing comparable has run yet"
+    return parts
+
+
+def _print_reasons(planned: Sequence[PlannedCell]) -> None:
+    out = stdout()
+    told = [item for item in planned if item.reasons]
+    for item in told[:_SHOWN_REASONS]:
+        line = Text.assemble((item.state, "yellow"), f" {item.cell.name} ({item.cell.id}): {'; '.join(item.reasons)}")
+        out.print(line, soft_wrap=True)
+    if len(told) > _SHOWN_REASONS:
+        out.print(f"and {len(told) - _SHOWN_REASONS} more (--json shows all)")

@@ -1,0 +1,206 @@
+"""The schema of a suite file (pydantic, strict), and its problems told with file and line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from lossbench.errors import ConfigError, did_you_mean
+from lossbench.protocol import Protocol
+from lossbench.yamlfile import YamlDocument, YamlPath, scalar_hint
+
+_MAX_SEEDS = 1000
+_SHOWN_PROBLEMS = 5
+_COMPONENT_HINT = "write a name, or {name: ..., parameter: value}"
+_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Resources(BaseModel):
+    """What one cell asks of an executor; None: the executor's default. No part of a cell's identity."""
+
+    model_config = _STRICT
+
+    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="GPUs: a whole number, or a fraction below 1 to share one"
+    )
+    cpus: Annotated[int, Field(gt=0)] | None = Field(default=None, description="CPU cores")
+    memory_gb: _Positive | None = Field(default=None, description="main memory, GB")
+    minutes: _Positive | None = Field(default=None, description="time limit of a cell, minutes")
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_or_shared(cls, gpus: float | None) -> float | None:
+        if gpus is not None and gpus > 1 and not gpus.is_integer():
+            raise ValueError(f"gpus must be whole, or a fraction below 1, got {gpus:g}")
+        return gpus
+
+
+class ComponentSpec(BaseModel):
+    """A name, or a mapping with `name` and parameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class OverrideSpec(BaseModel):
+    model_config = _STRICT
+    match: str
+    protocol: dict[str, Any] = {}
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> OverrideSpec:
+        if not self.protocol and not self.resources.model_fields_set:
+            raise ValueError("an override needs 'protocol' or 'resources'")
+        return self
+
+
+def _seeds(value: Any) -> Any:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if not 1 <= value <= _MAX_SEEDS:
+        raise ValueError(f"a bare number is how many seeds to run (1 to {_MAX_SEEDS}); for one seed write [{value}]")
+    return list(range(value))
+
+
+def _distinct(values: list[int]) -> list[int]:
+    return list(dict.fromkeys(values))
+
+
+_Components = Annotated[list[ComponentSpec], Field(min_length=1)]
+_Seeds = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**32)]],
+    Field(min_length=1),
+    BeforeValidator(_seeds),
+    AfterValidator(_distinct),
+]
+
+
+class SuiteSpec(BaseModel):
+    model_config = _STRICT
+    name: Annotated[str, Field(min_length=1)] | None = None
+    description: str = ""
+    datasets: _Components
+    backbones: _Components
+    losses: _Components
+    seeds: _Seeds = [0]
+    protocol: Protocol = Protocol()
+    overrides: list[OverrideSpec] = []
+    exclude: list[str] = []
+    resources: Resources = Resources()
+    plugins: list[str] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: Any) -> Any:
+        """`protocol:` with every line below it commented out means the default."""
+        optional = {name for name, info in cls.model_fields.items() if not info.is_required()}
+        return {k: v for k, v in value.items() if v is not None or k not in optional}
+
+
+@dataclass(frozen=True)
+class _Problem:
+    where: str
+    message: str
+    hint: str | None = None
+
+
+class Problems:
+    """Collects what is wrong with a document, to raise the first few together."""
+
+    def __init__(self, document: YamlDocument) -> None:
+        self.document = document
+        self._found: list[_Problem] = []
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, path: YamlPath, message: str, hint: str | None = None, *, key: bool = False) -> None:
+        """Note a problem of the value (or key) at `path`."""
+        self._found.append(_Problem(self.document.where(path, key=key), message, hint))
+
+    def add_schema(self, error: ValidationError, prefix: YamlPath = (), *, fields_only: bool = False) -> None:
+        """Note pydantic's errors in plain words; `fields_only` skips those of fields that do not fit together."""
+        for item in error.errors(include_url=False):
+            path: YamlPath = (*prefix, *item["loc"])
+            last = path[-1] if path else ""
+            if fields_only and not item["loc"]:
+                continue
+            if item["type"] == "extra_forbidden":
+                owner = ".".join(str(part) for part in path[:-1] if not isinstance(part, int))
+                known = _fields_of(path)
+                self.add(
+                    path,
+                    f"unknown key '{last}'" + (f" in {owner}" if owner else ""),
+                    did_you_mean(str(last), known) or f"known keys: {', '.join(known)}",
+                    key=True,
+                )
+            elif item["type"] == "missing":
+                self.add(path[:-1], f"'{last}' is missing", _COMPONENT_HINT if last == "name" else None)
+            elif item["type"] == "invalid_key":
+                self.add(path, f"a key must be text, got {last!r}", "quote it", key=True)
+            elif item["type"] == "model_type" and path[0] in ("datasets", "backbones", "losses"):
+                self.add(path, f"{_dotted(path)}: must be a name or a mapping of keys", _COMPONENT_HINT)
+            elif item["type"] == "value_error":
+                self.add(path, str(item["ctx"]["error"]))
+            else:
+                value = item["input"]
+                got = "nothing" if value is None else repr(value) if not isinstance(value, dict | list) else ""
+                self.add(
+                    path,
+                    f"{_dotted(path)}: {_plain(item['msg'])}" + (f", got {got}" if got else ""),
+                    scalar_hint(value, f"{item['type']} {item.get('ctx', {}).get('expected', '')}"),
+                )
+
+    def stop(self) -> None:
+        """Raise ConfigError when anything was noted: one line a problem, the first few."""
+        if not self._found:
+            return
+        if len(self._found) == 1:
+            only = self._found[0]
+            raise ConfigError(f"{only.where}: {only.message}", hint=only.hint)
+        lines = [
+            f"{problem.where}: {problem.message}" + (f" ({problem.hint})" if problem.hint else "")
+            for problem in self._found[:_SHOWN_PROBLEMS]
+        ]
+        more = len(self._found) - len(lines)
+        raise ConfigError("\n".join(lines), hint=f"and {more} more" if more else None)
+
+
+def _fields_of(path: YamlPath) -> list[str]:
+    """The keys allowed beside the one at `path`."""
+    if "protocol" in path[:-1]:
+        return list(Protocol.model_fields)
+    if "resources" in path[:-1]:
+        return list(Resources.model_fields)
+    model = OverrideSpec if path[0] == "overrides" and len(path) > 1 else SuiteSpec
+    return list(model.model_fields)
+
+
+def _dotted(path: YamlPath) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def _plain(message: str) -> str:
+    """pydantic's words, in the user's terms."""
+    text = re.sub(r"^(Input|Keys|List) should ", "must ", message)
+    text = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys", text)
+    return text.replace("a valid integer", "an integer").replace(" valid ", " ").replace(" after validation", "")

@@ -1,0 +1,107 @@
+"""`lossbench data`: where, get, check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lossbench.cli.main import run
+from lossbench.registry import Registry
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a small data set for `folder` and a suite that describes it."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LOSSBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (tmp_path / "roads" / kind / split).mkdir(parents=True)
+        for name in ("a", "b"):
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"roads/images/{split}/{name}.png")
+            Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / f"roads/masks/{split}/{name}.png")
+    (tmp_path / "mine.py").write_text(
+        "from lossbench.registry import register_loss, register_backbone\n"
+        "@register_backbone('net')\nclass Net:\n    def __init__(self, num_classes: int): ...\n"
+        "@register_loss('own')\nclass Own:\n    def __init__(self): ...\n"
+    )
+    (tmp_path / "mine.yaml").write_text(
+        "datasets: [{name: folder, title: roads, path: roads, classes: [other, line]}]\n"
+        "backbones: [net]\nlosses: [own]\nplugins: [mine.py]\n"
+    )
+    return tmp_path
+
+
+def test_where(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "where", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["data_root"] == str(home / "data")
+    assert said["set_by"] == "LOSSBENCH_DATA"
+    places = {row["name"]: row for row in said["datasets"]}
+    assert list(places) == Registry("dataset").names()
+    assert places["camvid"] == {"name": "camvid", "folder": str(home / "data" / "camvid"), "there": False}
+    assert places["streets"]["folder"] is None
+    (home / "data" / "camvid").mkdir()
+    assert run(["data", "where", "camvid"]) == 0
+    assert "camvid  there" in capsys.readouterr().out
+
+
+def test_bare_is_where(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data"]) == 0
+    assert "(LOSSBENCH_DATA)" in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", Registry("dataset").names())
+def test_get_says_how(name: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "get", name, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["how_to_get"]
+    assert said["licence"]
+    assert run(["data", "get", name]) == 0
+    assert said["how_to_get"] in capsys.readouterr().out
+
+
+def test_check_of_a_suites_dataset(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "check", "folder", "--suite", "mine.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "images: train 2, val 2" in out
+    assert "no problems" in out
+
+
+def test_check_finds_problems_and_exits_with_3(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = home / "roads/masks/val/b.png"
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(bad)
+    assert run(["data", "check", "folder", "--suite", "mine.yaml"]) == 3
+    captured = capsys.readouterr()
+    assert f"{bad}" in captured.out
+    assert "error" not in captured.err
+    assert run(["data", "check", "folder", "--suite", "mine.yaml", "--json"]) == 3
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["images"] == {"train": 2, "val": 2}
+    assert len(report["problems"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error", "hint"),
+    [
+        (["check"], 2, "which dataset to check?", "lossbench data check NAME, one of: "),
+        (["check", "camvd"], 2, "unknown dataset 'camvd'", "did you mean 'camvid'?"),
+        (["chek", "camvid"], 2, "unknown action 'chek'", "did you mean 'check'?"),
+        (["check", "camvid"], 3, "camvid: no folder ", ""),
+        (["check", "folder"], 2, "dataset 'folder' needs a value", "its parameters come from a suite: add --suite"),
+        (["check", "streets", "--suite", "mine.yaml"], 2, "the suite 'mine.yaml' has no dataset 'streets'", ""),
+    ],
+)
+def test_what_cannot_be_checked(
+    home: Path, arguments: list[str], code: int, error: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", *arguments]) == code
+    err = capsys.readouterr().err
+    assert f"error: {error}" in err
+    assert hint in err
