@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from lossbench.protocol import Protocol
+from lossbench.signatures import Kind
 
 
 def canonical_json(value: Any) -> str:
@@ -26,10 +27,18 @@ def short_hash(value: Any) -> str:
 def _identity_of(value: Any) -> Any:
     """Where a file lies is not identity; what is in it is. A folder is a mere location."""
     if isinstance(value, Path):
-        if value.is_file():
-            return "sha256:" + hashlib.sha256(value.read_bytes()).hexdigest()[:16]
-        return None
+        try:
+            stat = value.stat()
+        except OSError:
+            return None
+        return _content_hash(value, stat.st_mtime_ns, stat.st_size) if value.is_file() else None
     raise TypeError(f"{type(value).__name__} has no place in a cell's identity")
+
+
+@lru_cache(maxsize=64)
+def _content_hash(file: Path, mtime_ns: int, size: int) -> str:
+    """Hash of a file; read once while it does not change, for it may be a network's weights."""
+    return "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,9 @@ class Component:
 
     @property
     def label(self) -> str:
-        """`focal`, or `focal(gamma=5.0)` when parameters were given."""
+        """`focal`, or `focal(gamma=5)` when parameters were given; a `title` among them stands for all."""
+        if "title" in self.given:
+            return str(self.params["title"])
         parts = [f"{key}={_short(self.params[key])}" for key in self.given if key in self.params]
         return f"{self.name}({', '.join(parts)})" if parts else self.name
 
@@ -54,12 +65,17 @@ class Component:
         return {"name": self.name, "params": json.loads(canonical_json(dict(self.params)))}
 
     def to_json(self) -> dict[str, Any]:
-        params = {k: str(v) if isinstance(v, Path) else v for k, v in self.params.items()}
+        params = {k: {"path": str(v)} if isinstance(v, Path) else v for k, v in self.params.items()}
         return {"name": self.name, "params": params, "given": list(self.given)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Component:
-        return cls(data["name"], dict(data["params"]), tuple(data.get("given", ())))
+        params = {
+            # A path must come back as one, or its text would become part of the identity.
+            key: Path(value["path"]) if isinstance(value, dict) and value.keys() == {"path"} else value
+            for key, value in data["params"].items()
+        }
+        return cls(data["name"], params, tuple(data.get("given", ())))
 
 
 def _short(value: Any) -> str:
@@ -80,6 +96,11 @@ class Cell:
     loss: Component
     seed: int
     protocol: Protocol
+
+    @property
+    def components(self) -> dict[Kind, Component]:
+        """The plugins by kind."""
+        return {"dataset": self.dataset, "backbone": self.backbone, "loss": self.loss}
 
     @property
     def name(self) -> str:

@@ -48,7 +48,7 @@ class Protocol(BaseModel):
         default=None, description="global gradient-norm clip; null: off"
     )
     amp: Literal["none", "bf16", "fp16"] = Field(
-        default="none", description="autocast dtype; losses are computed in float32 all the same"
+        default="none", description="autocast dtype of training; losses and evaluation are in float32 all the same"
     )
     channels_last: bool = Field(default=True, description="NHWC memory layout")
     deterministic: bool = Field(default=False, description="torch.use_deterministic_algorithms")

@@ -85,7 +85,7 @@ def stale_reasons(record: Record, registries: Mapping[Kind, Registry]) -> list[s
         try:
             now = code_hash(registries[kind].get(name))
         except UnknownNameError:
-            reasons.append(f"{kind} '{name}' is not registered here")
+            reasons.append(f"{kind} '{name}' is not known here: give its file with --plugin")
             continue
         if hashes.get(kind) != now:
             reasons.append(f"{kind} '{name}' changed since ({_old(hashes.get(kind))} -> {now[:7]})")
@@ -154,16 +154,21 @@ def _module_names(node: ast.AST) -> Iterable[str]:
 
 
 def _locate(name: str, file: Path) -> Iterable[Path]:
-    if any(name == group or name.startswith(f"{group}.") for group in GROUPS.values()):
+    if name in GROUPS.values():
+        return  # the folder of a kind as such: its __init__ holds no number
+    if any(name.startswith(f"{group}.") for group in GROUPS.values()):
         candidates = [_PACKAGE_ROOT.parent.joinpath(*name.split("."))]
     else:
         bare = name.lstrip(".")
         level = max(len(name) - len(bare), 1)
-        candidates = [file.parents[level - 1].joinpath(*bare.split("."))] if bare else []
+        parts = bare.split(".")
+        candidates = [file.parents[level - 1].joinpath(*parts)] if bare else []
+        if parts[0] == file.parent.name:  # a package that imports from itself by its full name
+            candidates.append(file.parent.parent.joinpath(*parts))
     for candidate in candidates:
-        module = candidate.with_suffix(".py")
-        if module.is_file():
-            yield module.resolve()
+        for module in (candidate.with_suffix(".py"), candidate / "__init__.py"):
+            if module.is_file():
+                yield module.resolve()
 
 
 # --- environment ---

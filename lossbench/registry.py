@@ -22,7 +22,6 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,26 +29,19 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from lossbench.errors import ConfigError, ParameterError, UnknownNameError, did_you_mean
+from lossbench.signatures import KINDS as KINDS
+from lossbench.signatures import Kind as Kind
+from lossbench.signatures import Param, Signature, inspect_signature, registrations, static_signature
 
-Kind = Literal["loss", "backbone", "dataset"]
-KINDS: tuple[Kind, ...] = ("loss", "backbone", "dataset")
 #: Package folder and entry-point group of each kind.
 GROUPS: Mapping[Kind, str] = {
     "loss": "lossbench.losses",
     "backbone": "lossbench.backbones",
     "dataset": "lossbench.datasets",
 }
-#: Constructor parameters the engine fills in by name. Everything else in a signature is a hyper-parameter.
-FACTS: Mapping[Kind, frozenset[str]] = {
-    "loss": frozenset({"num_classes", "class_counts", "ignore_index"}),
-    "backbone": frozenset({"num_classes"}),
-    "dataset": frozenset({"root"}),
-}
-REQUIRED: Any = inspect.Parameter.empty
-
 T = TypeVar("T", bound=Callable[..., Any])
 
 
@@ -74,53 +66,6 @@ register_dataset = _marker("dataset")
 
 
 @dataclass(frozen=True)
-class Param:
-    """A typed hyper-parameter. `annotation` is a real type object, `default` may be `REQUIRED`."""
-
-    name: str
-    annotation: Any
-    default: Any = REQUIRED
-
-    @property
-    def required(self) -> bool:
-        return self.default is REQUIRED
-
-    @cached_property
-    def _adapter(self) -> Any:
-        from pydantic import TypeAdapter
-
-        return TypeAdapter(self.annotation)
-
-    def coerce(self, value: Any) -> Any:
-        """`value` (as JSON or YAML gave it) checked strictly against the annotation: 1 -> 1.0 for a float,
-        'a/b' -> Path for a Path, but never '1' -> 1. Raises ValueError with pydantic's words."""
-        import json
-
-        from pydantic import ValidationError
-
-        try:
-            # No infinities and NaN: they have no place in a cell's canonical JSON.
-            raw = json.dumps(value, default=str, allow_nan=False)
-            return self._adapter.validate_json(raw, strict=True)
-        except ValidationError as error:
-            raise ValueError(error.errors()[0]["msg"].lower()) from None
-
-    @property
-    def type_name(self) -> str:
-        text = self.annotation.__name__ if isinstance(self.annotation, type) else str(self.annotation)
-        for noise in ("typing.", "pathlib.", "<class '", "'>"):
-            text = text.replace(noise, "")
-        return text
-
-    @cached_property
-    def takes_list(self) -> bool:
-        """Whether a list is a value of this parameter (else, in a suite, it is a grid axis)."""
-        schema = self._adapter.json_schema()
-        options = [schema, *schema.get("anyOf", [])]
-        return any(option.get("type") == "array" for option in options)
-
-
-@dataclass(frozen=True)
 class Plugin:
     """One registered thing: where it is, what it takes, and (on `load`) the object itself."""
 
@@ -131,7 +76,7 @@ class Plugin:
     attribute: str
     summary: str
     module: str | None
-    static_signature: tuple[tuple[Param, ...], frozenset[str]] | None = field(repr=False, default=None)
+    static_signature: Signature | None = field(repr=False, default=None)
 
     @property
     def where(self) -> str:
@@ -149,12 +94,12 @@ class Plugin:
         else:
             try:
                 module = importlib.import_module(self.module)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise _import_error(self.file, error) from error
         return getattr(module, self.attribute)
 
     @cached_property
-    def _signature(self) -> tuple[tuple[Param, ...], frozenset[str]]:
+    def _signature(self) -> Signature:
         if self.static_signature is not None:
             return self.static_signature
         try:
@@ -172,18 +117,6 @@ class Plugin:
     def facts(self) -> frozenset[str]:
         """Names of the facts (see FACTS) its constructor asks for."""
         return self._signature[1]
-
-    @cached_property
-    def code_hash(self) -> str:
-        """First 12 hex digits of a SHA-256: a record says which code ran.
-
-        Over the plugin's file and, by way of its imports, the files of its own folder that it is built on: a change
-        to a shared helper makes the records of all that use it stale, and of no other.
-        """
-        digest = hashlib.sha256()
-        for file in source_files(self.file, self.module):
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-        return digest.hexdigest()[:12]
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All hyper-parameters, defaults filled in, each checked. Raises ParameterError."""
@@ -301,13 +234,13 @@ def import_file(file: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _import_error(file, error) from error
     return module
 
 
-def _import_error(file: Path, error: Exception) -> ConfigError:
+def _import_error(file: Path, error: BaseException) -> ConfigError:
     return ConfigError(f"plugin {file} failed to import: {type(error).__name__}: {error}")
 
 
@@ -327,30 +260,6 @@ def _entry_point_file(entry: importlib.metadata.EntryPoint) -> Path:
     )
 
 
-def source_files(file: Path, module: str | None) -> list[Path]:
-    """`file` first, then the modules of its folder that it imports, directly or not, in alphabetical order."""
-    found = [file]
-    package = (module or "").rpartition(".")[0]
-    if package:
-        for current in found:  # grows as it goes
-            for name in _imported_names(ast.parse(current.read_text(encoding="utf-8"))):
-                other = file.parent / f"{name.removeprefix(package + '.').partition('.')[0]}.py"
-                if name.startswith(package + ".") and other.is_file() and other not in found:
-                    found.append(other)
-    return [file, *sorted(found[1:])]
-
-
-def _imported_names(tree: ast.Module) -> Iterable[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-# --- static scan ---
-
-
 def scan_file(file: Path, module: str | None) -> list[Plugin]:
     """The plugins a file registers, from its syntax tree alone."""
     try:
@@ -364,7 +273,7 @@ def scan_file(file: Path, module: str | None) -> list[Plugin]:
     for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
             continue
-        for kind, name, line in _registrations(node, file):
+        for kind, name, line in registrations(node, file):
             doc = ast.get_docstring(node) or ""
             plugins.append(
                 Plugin(
@@ -375,119 +284,7 @@ def scan_file(file: Path, module: str | None) -> list[Plugin]:
                     attribute=node.name,
                     summary=doc.strip().split("\n\n")[0].replace("\n", " "),
                     module=module,
-                    static_signature=_static_signature(node, kind, classes),
+                    static_signature=static_signature(node, kind, classes),
                 )
             )
     return plugins
-
-
-def _registrations(node: ast.ClassDef | ast.FunctionDef, file: Path) -> Iterable[tuple[Kind, str, int]]:
-    for decorator in node.decorator_list:
-        if not isinstance(decorator, ast.Call):
-            continue
-        function = decorator.func
-        called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-        for kind in KINDS:
-            if called == f"register_{kind}":
-                argument = decorator.args[0] if decorator.args else None
-                if not (isinstance(argument, ast.Constant) and isinstance(argument.value, str)):
-                    raise ConfigError(f"{file}:{decorator.lineno}: register_{kind} takes a literal name")
-                if not argument.value.isidentifier():
-                    raise ConfigError(
-                        f"{file}:{decorator.lineno}: '{argument.value}' is no valid name (letters, digits, _)"
-                    )
-                yield kind, argument.value, decorator.lineno
-
-
-def _static_signature(
-    node: ast.ClassDef | ast.FunctionDef, kind: Kind, classes: Mapping[str, ast.ClassDef]
-) -> tuple[tuple[Param, ...], frozenset[str]] | None:
-    """(hyper-parameters, facts) of the constructor, or None when it is not static."""
-    function = _constructor(node, classes)
-    if function is None:
-        return None
-    args = function.args
-    if args.vararg is not None or args.kwarg is not None:
-        return None
-    positional = [*args.posonlyargs, *args.args]
-    if isinstance(node, ast.ClassDef):
-        positional = positional[1:]
-    names = [arg.arg for arg in positional]
-    if any(name not in FACTS[kind] for name in names):
-        return None  # inspect_signature reports it properly
-    params, facts = [], set(names)
-    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        if arg.arg in FACTS[kind]:
-            facts.add(arg.arg)
-            continue
-        try:
-            if arg.annotation is None:
-                return None
-            annotation = _static_type(arg.annotation)
-            value = REQUIRED if default is None else ast.literal_eval(default)
-        except (ValueError, NameError, TypeError, AttributeError, SyntaxError):
-            return None
-        params.append(Param(arg.arg, annotation, value))
-    return tuple(params), frozenset(facts)
-
-
-def _constructor(node: ast.ClassDef | ast.FunctionDef, classes: Mapping[str, ast.ClassDef]) -> ast.FunctionDef | None:
-    if isinstance(node, ast.FunctionDef):
-        return node
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            return item
-    for base in node.bases:  # inherited from a class of the same file
-        if not (isinstance(base, ast.Name) and base.id in classes and classes[base.id] is not node):
-            return None  # another file's class may define it first
-        inherited = _constructor(classes[base.id], classes)
-        if inherited is not None:
-            return inherited
-    return None
-
-
-def _static_type(node: ast.expr) -> Any:
-    namespace = {
-        "int": int,
-        "float": float,
-        "bool": bool,
-        "str": str,
-        "list": list,
-        "dict": dict,
-        "Literal": Literal,
-        "Path": Path,
-        "Any": Any,
-        "__builtins__": {},
-    }
-    if any(isinstance(part, ast.Call) for part in ast.walk(node)):
-        raise ValueError("annotation is computed")
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        raise ValueError("annotation is quoted")
-    return eval(compile(ast.Expression(node), "<annotation>", "eval"), namespace)
-
-
-def inspect_signature(obj: Any, kind: Kind) -> tuple[tuple[Param, ...], frozenset[str]]:
-    """(hyper-parameters, facts) of an imported plugin. Raises ConfigError when the contract is broken."""
-    params, facts = [], set()
-    if getattr(getattr(obj, "__init__", None), "__module__", "") == "torch.nn.modules.module":
-        return (), frozenset()  # no constructor of its own: nn.Module's (*args, **kwargs) takes nothing
-    try:
-        signature = inspect.signature(obj, eval_str=True)
-    except (NameError, AttributeError, TypeError, SyntaxError) as error:
-        raise ConfigError(
-            f"{kind} {obj.__qualname__}: an annotation of its constructor cannot be evaluated ({error})",
-            hint="import the names it uses outside of `if TYPE_CHECKING:`",
-        ) from None
-    for name, parameter in signature.parameters.items():
-        if name in FACTS[kind]:
-            facts.add(name)
-        elif parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            raise ConfigError(
-                f"{kind} {obj.__qualname__}: parameter '{name}' must be keyword-only",
-                hint="put a bare * before the hyper-parameters",
-            )
-        elif parameter.annotation is inspect.Parameter.empty:
-            raise ConfigError(f"{kind} {obj.__qualname__}: parameter '{name}' needs a type annotation")
-        else:
-            params.append(Param(name, parameter.annotation, parameter.default))
-    return tuple(params), frozenset(facts)

@@ -10,6 +10,7 @@ moment sees the old record or the new one. Names are derived from the cell's ide
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -159,6 +160,23 @@ class Store:
         except OSError as error:
             raise _not_writable(path, error) from error
         return path
+
+    def set_aside(self, cell: Cell) -> None:
+        """Move the record of a cell out of the way, to root/replaced/, so that it can be made anew. Nothing is lost:
+        the file keeps its name, with a number when one of that name lies there. Raises SetupError."""
+        path = self.record_path(cell)
+        target = self.root / "replaced" / path.relative_to(self.records_dir)
+        number = 1
+        while target.exists():
+            target = target.with_name(f"{path.stem}.{number}.json")
+            number += 1
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)  # the JSON first: without it the cell is not done
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path.with_suffix(".npz"), target.with_suffix(".npz"))
+        except OSError as error:
+            raise _not_writable(target, error) from error
 
     def ensure_writable(self) -> None:
         """Create the root and try a write, so that a suite fails before its first hour and not after it.

@@ -27,7 +27,8 @@ from pydantic import ValidationError
 from lossbench.cells import Cell, Component
 from lossbench.errors import ConfigError, ParameterError, did_you_mean
 from lossbench.protocol import Protocol
-from lossbench.registry import KINDS, Kind, Param, Plugin, Registry, scan_file
+from lossbench.registry import KINDS, Kind, Plugin, Registry, scan_file
+from lossbench.signatures import Param
 from lossbench.suite_schema import ComponentSpec, OverrideSpec, Problems, Resources, SuiteSpec
 from lossbench.yamlfile import YamlDocument, YamlPath, read_yaml, scalar_hint
 

@@ -154,6 +154,23 @@ def test_relative_imports_are_followed(tmp_path):
     assert provenance._closure(main) == {main, near, far}
 
 
+def test_a_package_that_imports_from_itself_by_its_full_name(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    main = _write(tmp_path / "theirs" / "main.py", "from theirs._core import x\n")
+    core = _write(tmp_path / "theirs" / "_core.py", "from theirs._deep import x\n")
+    deep = _write(tmp_path / "theirs" / "_deep.py", "x = 1\n")
+    _write(tmp_path / "theirs" / "other.py", "x = 2\n")
+    assert provenance._closure(main) == {main, core, deep}
+
+
+def test_helpers_of_the_mission():
+    def names(loss):
+        return {path.name for path in provenance._closure(Registry("loss").get(loss).file)}
+
+    assert names("cdfl") == {"cdfl.py", "_dropout.py", "_pixel.py"}
+    assert names("focal") == {"focal.py", "_pixel.py"}
+
+
 def test_every_registered_plugin_has_a_hash():
     for kind in KINDS:
         for plugin in Registry(kind):
@@ -166,7 +183,7 @@ def test_another_protocol_and_a_missing_plugin_are_reasons(files, monkeypatch):
     bare = {**registries(files), "loss": Registry("loss")}
     protocol, missing = stale_reasons(record, bare)
     assert protocol == f"engine PROTOCOL changed since ({lossbench.PROTOCOL - 1} -> {lossbench.PROTOCOL})"
-    assert missing == "loss 'my_loss' is not registered here"
+    assert missing == "loss 'my_loss' is not known here: give its file with --plugin"
 
 
 def test_a_record_that_does_not_say_what_ran_is_stale(files):

@@ -12,17 +12,8 @@ from typing import Any, Literal
 import pytest
 
 from lossbench.errors import ConfigError, ParameterError, UnknownNameError
-from lossbench.registry import (
-    GROUPS,
-    KINDS,
-    REQUIRED,
-    Param,
-    Plugin,
-    Registry,
-    inspect_signature,
-    scan_file,
-    source_files,
-)
+from lossbench.registry import GROUPS, KINDS, Plugin, Registry, scan_file
+from lossbench.signatures import REQUIRED, Param, inspect_signature
 
 ALL = [plugin for kind in KINDS for plugin in Registry(kind)]
 HEADER = """
@@ -124,7 +115,6 @@ def test_plugin_file_by_path(write) -> None:
     loss = plugin.build({"power": 3, "gamma": 1}, class_counts=[1, 2], num_classes=2, ignore_index=0)
     assert loss.args == ([1, 2], 1.0, "a", None, 3, 0)
     assert isinstance(loss.args[1], float)
-    assert len(plugin.code_hash) == 12
 
 
 def test_one_file_may_hold_several_kinds_and_names(write) -> None:
@@ -415,38 +405,6 @@ def test_entry_points(install) -> None:
     assert "their_losses.good" not in sys.modules  # scanned, not imported
     assert plugin.build({"power": 1}, class_counts=[1], ignore_index=255).args[4] == 1
     assert "mine" not in Registry("dataset")
-
-
-def test_code_hash_covers_the_helpers_a_plugin_is_built_on(install, tmp_path: Path) -> None:
-    uses = "from their_losses import _core\n" + MINE
-    other = MINE.replace("mine", "other")
-    install(
-        f"[{GROUPS['loss']}]\na = their_losses.good\nb = their_losses.other\n",
-        good=uses,
-        other=other,
-        _core="from their_losses._deep import x\n",
-        _deep="x = 1\n",
-    )
-
-    def hashes() -> tuple[str, str]:
-        losses = Registry("loss")
-        return losses.get("mine").code_hash, losses.get("other").code_hash
-
-    before = hashes()
-    assert hashes() == before
-    (tmp_path / "site/their_losses/_deep.py").write_text("x = 2\n")
-    after = hashes()
-    assert after[0] != before[0]
-    assert after[1] == before[1]
-
-
-def test_source_files_of_the_mission() -> None:
-    def names(loss: str) -> list[str]:
-        plugin = Registry("loss").get(loss)
-        return [file.name for file in source_files(plugin.file, plugin.module)]
-
-    assert names("cdfl") == ["cdfl.py", "_dropout.py", "_pixel.py"]
-    assert names("focal") == ["focal.py", "_pixel.py"]
 
 
 def test_an_entry_point_that_is_also_given_as_a_file(install, tmp_path: Path) -> None:

@@ -268,3 +268,14 @@ def test_reading_needs_neither_torch_nor_pandas(store):
         "assert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(store.root)], check=True)
+
+
+def test_a_record_that_is_set_aside_is_kept_and_its_cell_is_to_do_again(store):
+    cell, record, per_image = make_record()
+    for _ in range(2):
+        store.write(cell, record, per_image, names_of(4))
+        store.set_aside(cell)
+        assert not store.has(cell)
+    kept = [path.suffix for path in (store.root / "replaced").rglob("*") if path.is_file()]
+    assert sorted(kept) == [".json", ".json", ".npz", ".npz"]
+    assert store.read_all() == ([], [])

@@ -46,7 +46,6 @@ class TorchvisionFCN(Backbone):
         return list(self.backbone.parameters())
 
 
-@register_backbone("fcn")
 @register_backbone("fcn_resnet50")
 def fcn_resnet50(
     num_classes: int, *, weights: Literal["imagenet", "none"] | Path = "imagenet", dropout: float = 0.1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 
@@ -73,7 +73,7 @@ def _train_batches(split: CachedSplit, protocol: Protocol, key: str) -> TrainBat
 
 def prefetch(
     batches: TrainBatches, start: int, stop: int, *, depth: int = 2, workers: int = 1
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Generator[tuple[Tensor, Tensor]]:
     """`batches.batch(step)` for step in start..stop-1, in order, made up to `depth` steps ahead by background
     threads. An exception is raised where its batch is due; when the consumer stops, the threads do."""
     pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="batches")
@@ -91,9 +91,15 @@ def prefetch(
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 (N, 3, H, W) to float32, ImageNet mean 0 and standard deviation 1; keeps device and memory format."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
-    return images.float().sub_(255 * mean).div_(255 * std)
+    mean, std = _statistics(images.device)
+    return images.float().sub_(mean).div_(std)
+
+
+@lru_cache(maxsize=16)
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation on the scale 0..255, (3, 1, 1); kept, for a copy to a GPU waits for it."""
+    mean = 255 * torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
+    return mean, 255 * torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
 
 
 def eval_batches(

@@ -82,9 +82,23 @@ class SegmentationDataset(ABC):
             except DataError as error:
                 problems.append(f"{split}: {error.message}")
                 continue
+            seen = np.zeros(256, np.int64)
             for index in range(count):
                 try:
-                    self.load(split, index)
+                    seen += np.bincount(self.load(split, index)[1].ravel(), minlength=256)
                 except DataError as error:
                     problems.append(f"{split}: {error.message}")
+            problems += self._rarities(split, seen)
         return problems
+
+    def _rarities(self, split: str, seen: NDArray[np.int64]) -> list[str]:
+        """Warnings for classes without a pixel, and for a split that is mostly ignored."""
+        absent = [name for name, pixels in zip(self.class_names, seen, strict=False) if not pixels]
+        lines = [f"{WARNING}{split}: no pixel of {', '.join(absent)}"] if absent and seen.any() else []
+        ignored = seen[self.ignore_index] / max(1, seen.sum())
+        if ignored > 0.5:
+            lines.append(
+                f"{WARNING}{split}: {100 * ignored:.0f} % of the pixels are ignored (label {self.ignore_index}); "
+                "if that is a class of yours, give it an id among the classes"
+            )
+        return lines

@@ -32,10 +32,10 @@ class Folder(SegmentationDataset):
     Example of a suite::
 
         datasets:
-          - folder:
-              title: my_roads
-              path: ~/data/roads            # holds images/train/*.jpg, masks/train/*.png, images/val ...
-              classes: [road, car, person]  # ids 0, 1, 2
+          - name: folder
+            title: my_roads
+            path: ~/data/roads            # holds images/train/*.jpg, masks/train/*.png, images/val ...
+            classes: [road, car, person]  # ids 0, 1, 2
 
     Images and masks pair by their path below the two folders, without extension; every image needs a mask and the
     other way round.

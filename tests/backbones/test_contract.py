@@ -194,10 +194,5 @@ def test_weights_that_are_no_file(name: str) -> None:
     assert caught.value.hint == "did you mean 'imagenet'?"
 
 
-def test_alias() -> None:
-    plugins = Registry("backbone")
-    assert plugins.get("fcn").load() is plugins.get("fcn_resnet50").load()
-
-
 def test_all_are_backbones(built: Built) -> None:
     assert isinstance(built.network, Backbone)

@@ -151,4 +151,4 @@ print(*sorted(name for name in sys.modules if name.startswith('lossbench.') and 
 """
     new, ours = run_python(code).splitlines()
     assert not {"torchvision", "pandas", "pydantic", "timm", "segmentation_models_pytorch", "rich"} & set(new.split())
-    assert set(ours.split()) == {"lossbench.errors", "lossbench.losses", "lossbench.registry"}
+    assert set(ours.split()) == {"lossbench.errors", "lossbench.losses", "lossbench.registry", "lossbench.signatures"}
