@@ -1,0 +1,101 @@
+"""Evaluation: native resolution, one scale, argmax; confusion counts on the device, nothing else kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lossbench.backbones.base import Backbone
+from lossbench.data.batches import eval_batches, normalise
+from lossbench.data.cache import CachedSplit
+
+
+@dataclass
+class Evaluation:
+    """What scoring a split gives.
+
+    Attributes:
+        confusion: (C, C) int64, rows = truth, columns = prediction, summed over the split's labelled pixels.
+        per_image: (n_images, C, 3) int32 true positives, false positives, false negatives of every image.
+    """
+
+    confusion: NDArray[np.int64]
+    per_image: NDArray[np.int32]
+
+
+def confusion_matrices(target: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
+    """(N, C, C) int64 matrices of N label maps, rows = truth.
+
+    Args:
+        target: (N, H, W) integers, 0..C-1 or an ignored label in C..255.
+        prediction: (N, H, W) integers in 0..C-1.
+
+    Labels of C and above fall into rows that are cut off: no mask, no copy, no host sync.
+    """
+    rows = 256
+    index = target.flatten(1).to(torch.int32) * num_classes + prediction.flatten(1).to(torch.int32)
+    matrices = [torch.bincount(image, minlength=rows * num_classes)[: num_classes**2] for image in index]
+    return torch.stack(matrices).view(-1, num_classes, num_classes)
+
+
+def image_counts(matrices: Tensor) -> Tensor:
+    """(N, C, 3) true positives, false positives, false negatives from (N, C, C) matrices."""
+    true_positive = matrices.diagonal(dim1=1, dim2=2)
+    false_positive = matrices.sum(dim=1) - true_positive
+    false_negative = matrices.sum(dim=2) - true_positive
+    return torch.stack((true_positive, false_positive, false_negative), dim=2)
+
+
+@torch.no_grad()
+def evaluate(
+    model: Backbone,
+    split: CachedSplit,
+    num_classes: int,
+    device: torch.device,
+    *,
+    channels_last: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+    on_prediction: Callable[[int, NDArray[np.uint8]], None] | None = None,
+) -> Evaluation | None:
+    """Score `model` (dropout off, BatchNorm's running statistics) on every image of `split` at native size.
+
+    In float32, whatever the training's precision: half-precision logits tie after upsampling, and argmax gives a tie
+    to the lower class id, which is rarely the rare class.
+
+    Args:
+        on_batch: told (images done, images in all).
+        on_prediction: given (index, (H, W) uint8 predicted ids) of every image, e.g. to write them to disk.
+
+    Returns:
+        The counts, or None when `should_stop` asked to end early. The model's mode is restored.
+    """
+    was_training = model.training
+    model.eval()
+    total = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    counts: list[Tensor] = []
+    done = 0
+    try:
+        for indices, images, targets in eval_batches(split):
+            if should_stop():
+                return None
+            inputs = normalise(images.to(device, non_blocking=True))
+            if channels_last:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            prediction = model(inputs).argmax(dim=1)
+            matrices = confusion_matrices(targets.to(device, non_blocking=True), prediction, num_classes)
+            total += matrices.sum(dim=0)
+            counts.append(image_counts(matrices).to(torch.int32))
+            if on_prediction is not None:
+                for index, labels in zip(indices, prediction.to(torch.uint8).cpu().numpy(), strict=True):
+                    on_prediction(index, labels)
+            done += len(indices)
+            on_batch(done, len(split))
+    finally:
+        model.train(was_training)
+    return Evaluation(total.cpu().numpy(), torch.cat(counts).cpu().numpy())

@@ -1,0 +1,236 @@
+"""The training loop: a fixed number of optimiser steps, the same for every loss.
+
+Every random number is a function of (fairness key, step): initial weights, sample order, crops, flips, dropout masks,
+Monte-Carlo passes. So competitors run on common random numbers, Monte-Carlo sampling cannot disturb anything, and a
+run that was stopped goes on bit for bit from weights, optimiser state and step alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lossbench import metrics
+from lossbench.backbones.base import Backbone
+from lossbench.data.batches import TrainBatches, normalise, prefetch
+from lossbench.protocol import Protocol
+from lossbench.training.evaluate import confusion_matrices
+from lossbench.training.losscall import blame, call_loss, extra_forwards, takes_resample
+from lossbench.training.montecarlo import make_resampler
+from lossbench.training.optim import build_optimizer, learning_rate, set_learning_rate, trainable
+from lossbench.training.seeding import derive_seed
+from lossbench.training.timing import StepTimer
+
+AMP_DTYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: Points of a learning curve, at most.
+CURVE_POINTS = 200
+
+
+@dataclass
+class Curve:
+    """Learning curve: training loss and rate at log points, validation mIoU where it was scored on the way."""
+
+    points: dict[str, list[float]] = field(default_factory=lambda: {"step": [], "loss": [], "lr": []})
+
+    def add(self, **values: float) -> None:
+        for key, value in values.items():
+            self.points.setdefault(key, []).append(value)
+
+
+class Trainer:
+    """Trains one backbone with one loss.
+
+    Args:
+        model, loss: built, on `device`.
+        loss_name: for messages.
+        key: the cell's fairness key: the root of all randomness.
+        evaluate: scores the model now and returns its mIoU; called every `protocol.eval_every` steps.
+        should_stop: asked once a step; True ends `run` early with everything resumable in `state()`.
+        on_log: told (step, loss, running training mIoU) at log points.
+    """
+
+    def __init__(
+        self,
+        model: Backbone,
+        loss: nn.Module,
+        batches: TrainBatches,
+        protocol: Protocol,
+        *,
+        loss_name: str,
+        key: str,
+        num_classes: int,
+        device: torch.device,
+        evaluate: Callable[[], float] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_log: Callable[[int, float, float], None] = lambda step, loss, miou: None,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.model, self.loss, self.batches, self.protocol = model, loss, batches, protocol
+        self.loss_name, self.key, self.num_classes, self.device = loss_name, key, num_classes, device
+        self._evaluate, self._should_stop, self._on_log, self._on_step = evaluate, should_stop, on_log, on_step
+        self.optimizer = build_optimizer(model, loss, protocol)
+        self.amp_dtype = AMP_DTYPES[protocol.amp]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=protocol.amp == "fp16")
+        self.timer = StepTimer(device)
+        self.step = 0
+        self.curve = Curve()
+        self.diagnostics: dict[str, list[float]] = {}
+        self.diverged: str | None = None
+        self.seconds = 0.0
+        self._unread: list[tuple[int, Tensor, Tensor]] = []
+        self._monte_carlo = takes_resample(loss)
+        self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.float64)
+        self._log_every = max(1, math.ceil(protocol.iterations / CURVE_POINTS))
+
+    @property
+    def extra_forwards(self) -> int:
+        """Head passes beyond the ordinary ones, per optimiser step."""
+        return extra_forwards(self.loss) * self.protocol.accumulate
+
+    def run(self) -> bool:
+        """Train to the last step. Returns False when `should_stop` ended it early."""
+        started, before = time.perf_counter(), self.seconds
+        self.model.train()
+        self.loss.train()
+        source = prefetch(self.batches, self.step, self.protocol.iterations)
+        try:
+            while self.step < self.protocol.iterations and self.diverged is None:
+                if self._should_stop():
+                    return False
+                self.timer.start()
+                images, target = next(source)
+                self.timer.mark("data")
+                self._one_step(images, target)
+                self.seconds = before + time.perf_counter() - started
+                self._on_step()
+        finally:
+            source.close()
+        return True
+
+    def _one_step(self, images: Tensor, target: Tensor) -> None:
+        protocol, step = self.protocol, self.step
+        lr = learning_rate(step, protocol)
+        set_learning_rate(self.optimizer, lr)
+        parts = protocol.accumulate
+        # Each micro-batch weighs by its labelled pixels, so that for per-pixel losses the accumulated step
+        # equals the step of the whole batch. Counted on the host, where the targets still are.
+        labelled = [int((part != self.batches.split.ignore_index).sum()) for part in target.chunk(parts)]
+        everything = sum(labelled)
+        shares = [n / everything if everything else 1 / parts for n in labelled]
+        log = step % self._log_every == 0 or step == protocol.iterations - 1
+        values = []
+        for part, (x, y, share) in enumerate(zip(images.chunk(parts), target.chunk(parts), shares, strict=True)):
+            value = self._micro_step(x, y, share, seed=derive_seed(self.key, "step", step, part), log=log)
+            if value is None:
+                return
+            values.append(value * share)
+        self.scaler.unscale_(self.optimizer)
+        if protocol.clip_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(list(trainable(self.optimizer)), protocol.clip_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.timer.mark("optimizer")
+        self.timer.stop()
+        self.step += 1
+        if log:
+            self._log(step, float(torch.stack(values).sum()), lr)
+        if protocol.eval_every and self._evaluate is not None and self.step % protocol.eval_every == 0:
+            self.curve.add(eval_step=self.step, eval_miou=self._evaluate())
+
+    def _micro_step(self, images: Tensor, target: Tensor, share: float, *, seed: int, log: bool) -> Tensor | None:
+        """Forward and backward of one micro-batch; its detached loss, or None when the run has diverged."""
+        torch.manual_seed(seed)  # dropout masks: common to all losses, independent of what ran before
+        images = images.to(self.device, non_blocking=True)
+        target = target.to(self.device, non_blocking=True)
+        inputs = normalise(images)
+        if self.protocol.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        size = (inputs.shape[-2], inputs.shape[-1])
+        with self._autocast():
+            features = self.model.trunk(inputs)
+            logits = self.model.head(features, size)
+            resample = self._resampler(features, size, seed)
+        self.timer.mark("forward")
+        value = call_loss(self.loss, self.loss_name, logits, target, resample)
+        self.timer.mark("loss")
+        detached = value.detach()
+        if not self._finite(detached, logits.detach(), read=log or self.device.type == "cpu"):
+            return None
+        torch.autograd.backward(self.scaler.scale(value * share))
+        self.timer.mark("backward")
+        if log:
+            matrix = confusion_matrices(target, logits.detach().argmax(dim=1), self.num_classes).sum(dim=0)
+            self._confusion = 0.8 * self._confusion + matrix.cpu()
+            self.timer.mark("log")
+        return detached
+
+    def _finite(self, value: Tensor, logits: Tensor, *, read: bool) -> bool:
+        """Whether the loss has been finite up to now; else the run has diverged, or the loss is to blame.
+
+        Reading a value waits for the device, so on a GPU it happens at log points (`read`), for every step since the
+        last one: weights are ruined by then, but the logits' size at the first bad step tells whose fault it was.
+        """
+        if read and not self._unread and math.isfinite(float(value)):
+            return True
+        largest = torch.linalg.vector_norm(logits.float(), ord=math.inf)
+        self._unread.append((self.step, value, largest))
+        if not read:
+            return True
+        unread, self._unread = self._unread, []
+        for step, loss, size in unread:
+            if not math.isfinite(float(loss)):
+                self.diverged = blame(self.loss_name, float(loss), float(size), step)
+                return False
+        return True
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
+
+    def _resampler(self, features: Any, size: tuple[int, int], seed: int) -> Callable[[], Tensor] | None:
+        """Monte-Carlo passes for a loss that asks for them, in the precision that is active now."""
+        if not self._monte_carlo:
+            return None
+        return make_resampler(self.model, features, size, seed=derive_seed(seed, "monte carlo"))
+
+    def _log(self, step: int, loss: float, lr: float) -> None:
+        self.curve.add(step=step, loss=loss, lr=lr)
+        for name, value in getattr(self.loss, "diagnostics", {}).items():
+            self.diagnostics.setdefault(name, []).append(float(value))
+        miou = float(metrics.mean(metrics.iou(self._confusion.numpy())))
+        self._on_log(self.step, loss, miou)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on bit for bit; loads with weights_only."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "curve": self.curve.points,
+            "diagnostics": self.diagnostics,
+            "diverged": self.diverged,
+            "timer": self.timer.state(),
+            "confusion": self._confusion,
+            "seconds": self.seconds,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.loss.load_state_dict(state["loss"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+        self.curve = Curve(state["curve"])
+        self.diagnostics = state["diagnostics"]
+        self.diverged = state["diverged"]
+        self.timer.load(state["timer"])
+        self._confusion = state["confusion"]
+        self.seconds = state["seconds"]

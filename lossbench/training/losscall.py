@@ -1,0 +1,54 @@
+"""Calling a loss in training, and telling its mistakes from a run that diverges."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lossbench.errors import ConfigError
+
+Resample = Callable[[], Tensor]
+#: Losses must be finite for logits up to this size (losses.md, conformance); beyond it a run has diverged.
+LARGEST_LOGIT = 1e4
+
+
+def takes_resample(loss: nn.Module) -> bool:
+    """Whether the loss asks for Monte-Carlo passes: its forward has a parameter called `resample`."""
+    return "resample" in inspect.signature(loss.forward).parameters
+
+
+def extra_forwards(loss: nn.Module) -> int:
+    """Head passes a loss runs beyond the ordinary one, per micro-batch."""
+    return int(getattr(loss, "extra_forwards", 0))
+
+
+def call_loss(loss: nn.Module, name: str, logits: Tensor, target: Tensor, resample: Resample | None) -> Tensor:
+    """The scalar loss of a batch, with autocast off. Raises ConfigError when it is not a floating scalar."""
+    with torch.autocast(logits.device.type, enabled=False):
+        value = loss(logits, target, resample) if resample is not None else loss(logits, target)
+    if not isinstance(value, Tensor) or value.dim() != 0 or not value.is_floating_point():
+        got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ConfigError(
+            f"loss '{name}' returned {got}, expected a floating-point scalar",
+            hint="reduce it to one number, e.g. the mean over the pixels that are not ignored",
+        )
+    if not value.requires_grad:
+        raise ConfigError(
+            f"loss '{name}' returned a value without gradient",
+            hint="compute it from the logits with differentiable torch operations",
+        )
+    return value
+
+
+def blame(name: str, value: float, largest_logit: float, step: int) -> str:
+    """A non-finite loss: the words for a run that diverged, or ConfigError when the logits were sane, so that the
+    loss itself is broken."""
+    if largest_logit <= LARGEST_LOGIT:
+        raise ConfigError(
+            f"loss '{name}' returned {value} at step {step} for finite logits (largest {largest_logit:.3g})",
+            hint="guard log(0), 0/0 and infinite slopes; a batch may hold absent classes or ignored pixels only",
+        )
+    return f"diverged at step {step}: loss {value}, largest logit {largest_logit:.3g}"

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from lossbench.errors import SetupError
+from lossbench.training import checkpoint
+
+
+def test_round_trip_leaves_no_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, {"step": 3, "w": torch.arange(4.0)})
+    state = checkpoint.load(path)
+    assert state is not None
+    assert state["step"] == 3
+    assert torch.equal(state["w"], torch.arange(4.0))
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_nothing_there_is_none(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path / "none.pt") is None
+
+
+@pytest.mark.parametrize("keep", [0, 10, 500])
+def test_a_truncated_checkpoint_costs_time_not_the_run(
+    tmp_path: Path, keep: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, {"w": torch.arange(1000.0)})
+    path.write_bytes(path.read_bytes()[:keep])
+    assert checkpoint.load(path) is None
+    assert "starting anew" in capsys.readouterr().out
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "pwned",))  # type: ignore[return-value]
+
+    torch.save({"x": Evil()}, tmp_path / "evil.pt")
+    assert checkpoint.load(tmp_path / "evil.pt") is None
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_unwritable_is_a_setup_error(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="cannot write checkpoint"):
+        checkpoint.save(tmp_path / "missing" / "checkpoint.pt", {"step": 0})
+
+
+def test_hash_sees_one_bit_and_bfloat16() -> None:
+    state = {"w": torch.zeros(3), "b": torch.zeros(2, dtype=torch.bfloat16), "n": torch.tensor(1)}
+    before = checkpoint.weights_hash(state)
+    assert before == checkpoint.weights_hash({k: v.clone() for k, v in state.items()})
+    state["w"][1] = torch.finfo(torch.float32).tiny
+    assert before != checkpoint.weights_hash(state)
