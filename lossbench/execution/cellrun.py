@@ -1,0 +1,259 @@
+"""One cell from spec to record: build the parts, train, score, describe. Knows nothing of processes."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import lossbench
+from lossbench import metrics, provenance
+from lossbench.backbones.base import Backbone
+from lossbench.cells import Cell
+from lossbench.data.batches import TrainBatches
+from lossbench.data.cache import CachedSplit, open_split
+from lossbench.data.roots import dataset_root
+from lossbench.datasets.base import SegmentationDataset
+from lossbench.errors import SetupError
+from lossbench.execution.events import EventWriter
+from lossbench.execution.spec import Spec
+from lossbench.records import Record
+from lossbench.registry import KINDS, Registry
+from lossbench.training import checkpoint
+from lossbench.training.evaluate import Evaluation, evaluate
+from lossbench.training.loop import Trainer
+from lossbench.training.seeding import derive_seed, seed_everything
+
+
+class CellRun:
+    """Runs the cell of a spec; resumable through the checkpoint in its run folder.
+
+    Args:
+        should_stop: asked between steps and between evaluation batches.
+    """
+
+    def __init__(self, spec: Spec, *, should_stop: Callable[[], bool] = lambda: False) -> None:
+        self.spec, self.should_stop = spec, should_stop
+        self.cell: Cell = spec.parse_cell()
+        self.registries = {kind: Registry(kind, spec.plugins) for kind in KINDS}
+        self.events = EventWriter(spec.run_dir / "events.jsonl")
+        self.checkpoint_file: Path = spec.run_dir / "checkpoint.pt"
+        self.device = _device(spec.device)
+        self.started = datetime.now(UTC)
+        # What the fork server imported before this process began is known from the spec, the rest from now.
+        self.code: dict[str, str] = {}
+        for kind, component in self.cell.components.items():
+            plugin = self.registries[kind].get(component.name)
+            warm = (plugin.module or "").startswith("lossbench.")
+            self.code[kind] = spec.code[kind] if warm and kind in spec.code else provenance.code_hash(plugin)
+        self._last_checkpoint = time.monotonic()
+
+    def run(self) -> tuple[Record, NDArray[np.int32], list[str]] | None:
+        """(record, per-image counts, image names), or None when stopped: then a checkpoint holds the state."""
+        cell, protocol = self.cell, self.cell.protocol
+        torch.set_num_threads(self.spec.threads)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # events and streams are those of the current device
+        if protocol.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(protocol.deterministic)
+        torch.backends.cudnn.benchmark = not protocol.deterministic
+
+        dataset: SegmentationDataset = (
+            self.registries["dataset"]
+            .get(cell.dataset.name)
+            .build(cell.dataset.params, root=dataset_root(self.spec.data_root, cell.dataset.name))
+        )
+        train = open_split(dataset, protocol.train_split, cache_root=self.spec.cache_root)
+        val = open_split(dataset, protocol.eval_split, cache_root=self.spec.cache_root)
+        splits = {protocol.train_split: train, protocol.eval_split: val}
+        trainer, init_hash = self._trainer(dataset, train, val)
+
+        made_by = {
+            "protocol": lossbench.PROTOCOL,
+            "code": self.code,
+            "data": {name: split.fingerprint for name, split in splits.items()},
+            "torch": str(torch.__version__),
+        }
+        self._stamp = {"init_hash": init_hash, "made_by": made_by}
+        state = checkpoint.load(self.checkpoint_file)
+        if state is not None and state.get("made_by") != made_by:
+            print("the checkpoint was made by other code, data or torch: starting anew", flush=True)
+            state = None
+        resumed_at = None
+        if state is not None:
+            trainer.load_state(state)
+            resumed_at = trainer.step
+            print(f"resuming at step {trainer.step}", flush=True)
+        self.events.send("start", step=trainer.step, iterations=protocol.iterations)
+
+        if not trainer.run():
+            self._save(trainer)
+            return None
+        eval_started = time.perf_counter()
+        keep = "predictions" in self.spec.keep
+        result = self._score(trainer.model, val, dataset.num_classes, stoppable=True, keep=keep)
+        if result is None:
+            self._save(trainer)
+            return None
+        eval_s = time.perf_counter() - eval_started
+        record = self._record(trainer, dataset, splits, result, eval_s, init_hash)
+        if resumed_at is not None:
+            record.notes.append(f"resumed from a checkpoint at step {resumed_at}")
+        if "weights" in self.spec.keep:
+            checkpoint.save(self.spec.run_dir / "weights.pt", {"model": trainer.model.state_dict()})
+        return record, result.per_image, list(val.names)
+
+    def _trainer(self, dataset: SegmentationDataset, train: CachedSplit, val: CachedSplit) -> tuple[Trainer, str]:
+        cell, protocol = self.cell, self.cell.protocol
+        key = cell.fairness_key
+        classes = dataset.num_classes
+        seed_everything(derive_seed(key, "initial weights"))
+        model: Backbone = (
+            self.registries["backbone"].get(cell.backbone.name).build(cell.backbone.params, num_classes=classes)
+        )
+        init_hash = checkpoint.weights_hash(model.state_dict())
+        loss = (
+            self.registries["loss"]
+            .get(cell.loss.name)
+            .build(
+                cell.loss.params,
+                num_classes=classes,
+                class_counts=[int(n) for n in train.class_counts],
+                ignore_index=dataset.ignore_index,
+            )
+        )
+        model.to(self.device)
+        if protocol.channels_last:
+            model.to(memory_format=torch.channels_last)
+        loss.to(self.device)
+        trainer = Trainer(
+            model,
+            loss,
+            TrainBatches(train, protocol, key=key),
+            protocol,
+            loss_name=cell.loss.name,
+            key=key,
+            num_classes=classes,
+            device=self.device,
+            evaluate=lambda: self._miou_now(model, val, classes),
+            should_stop=self.should_stop,
+            on_log=lambda step, value, miou: self.events.send(
+                "step", throttle=True, step=step, iterations=protocol.iterations, loss=value, miou=miou
+            ),
+            on_step=lambda: self._maybe_save(trainer),
+        )
+        return trainer, init_hash
+
+    def _score(
+        self, model: Backbone, val: CachedSplit, classes: int, *, stoppable: bool, keep: bool
+    ) -> Evaluation | None:
+        protocol = self.cell.protocol
+        return evaluate(
+            model,
+            val,
+            classes,
+            self.device,
+            channels_last=protocol.channels_last,
+            should_stop=self.should_stop if stoppable else lambda: False,
+            on_batch=lambda done, total: self.events.send("eval", throttle=True, done=done, total=total),
+            on_prediction=PredictionWriter(self.spec.run_dir / "predictions", val.names) if keep else None,
+        )
+
+    def _miou_now(self, model: Backbone, val: CachedSplit, classes: int) -> float:
+        result = self._score(model, val, classes, stoppable=False, keep=False)
+        return float(metrics.mean(metrics.iou(result.confusion))) if result is not None else math.nan
+
+    def _maybe_save(self, trainer: Trainer) -> None:
+        if time.monotonic() - self._last_checkpoint >= self.spec.checkpoint_every_s:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        checkpoint.save(self.checkpoint_file, {**trainer.state(), **self._stamp})
+        self._last_checkpoint = time.monotonic()
+        self.events.send("checkpoint", step=trainer.step)
+
+    def _record(
+        self,
+        trainer: Trainer,
+        dataset: SegmentationDataset,
+        splits: dict[str, CachedSplit],
+        result: Evaluation,
+        eval_s: float,
+        init_hash: str,
+    ) -> Record:
+        cell = self.cell
+        ms = trainer.timer.summary()
+        memory, kind = _peak_memory_mb(self.device)
+        facts = provenance.collect(
+            cell,
+            self.registries,
+            data_fingerprint={name: split.fingerprint for name, split in splits.items()},
+            threads=self.spec.threads,
+            device=self.spec.device,
+            command=self.spec.command,
+            suite=self.spec.suite,
+            started=self.started,
+            finished=datetime.now(UTC),
+        )
+        facts["code"] = self.code
+        facts["weights_sha256"] = checkpoint.weights_hash(trainer.model.state_dict())
+        facts["initial_weights_sha256"] = init_hash
+        return Record(
+            cell=cell.identity,
+            labels={"dataset": cell.dataset.label, "backbone": cell.backbone.label, "loss": cell.loss.label},
+            status="diverged" if trainer.diverged else "ok",
+            class_names=list(dataset.class_names),
+            confusion=result.confusion,
+            train_pixels=[int(n) for n in splits[cell.protocol.train_split].class_counts],
+            curve=trainer.curve.points,
+            costs={
+                "ms_per_step": ms.get("total"),
+                "ms": ms,
+                "peak_memory_mb": memory,
+                "peak_memory_kind": kind,
+                "extra_forwards": trainer.extra_forwards,
+                "train_s": round(trainer.seconds, 3),
+                "eval_s": round(eval_s, 3),
+            },
+            diagnostics=dict(trainer.diagnostics),
+            provenance=facts,
+            notes=[trainer.diverged] if trainer.diverged else [],
+        )
+
+
+class PredictionWriter:
+    """Writes predicted ids as 8-bit grey PNGs, one per image, named as the image."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self._folder, self._names = folder, names
+
+    def __call__(self, index: int, labels: NDArray[np.uint8]) -> None:
+        path = (self._folder / self._names[index]).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(labels).save(path)
+
+
+def _device(name: str) -> torch.device:
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SetupError(f"device {name} was asked for, but this torch sees no CUDA device", hint="use --device cpu")
+    return device
+
+
+def _peak_memory_mb(device: torch.device) -> tuple[float, str]:
+    """Peak memory in MiB: of the CUDA allocator, else the largest resident size of this process."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1), "cuda"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1), "rss"

@@ -1,0 +1,38 @@
+"""Which devices this machine has. Torch is imported only where an accelerator may be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lossbench.errors import ConfigError
+
+
+def discover() -> list[str]:
+    """["cuda:0", ...], ["mps"], or ["cpu"]."""
+    if sys.platform == "linux" and not Path("/dev/nvidia0").exists() and not Path("/dev/kfd").exists():
+        return ["cpu"]
+    import torch
+
+    if torch.cuda.is_available():
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return ["mps"] if torch.backends.mps.is_available() else ["cpu"]
+
+
+def parse(text: str) -> list[str]:
+    """Devices from the command line: `auto`, `cpu`, `0,2` (CUDA indices), `cuda:1`. Raises ConfigError."""
+    if text == "auto":
+        return discover()
+    devices = [f"cuda:{part}" if part.isdigit() else part for part in text.replace(" ", "").split(",")]
+    for device in devices:
+        if device.partition(":")[0] not in ("cpu", "cuda", "mps"):
+            raise ConfigError(f"unknown device '{device}'", hint="use auto, cpu, mps, cuda:0 or 0,1")
+    return devices
+
+
+def describe(devices: Sequence[str], threads: int) -> str:
+    """`2 workers on cpu, 1 thread each`."""
+    kinds = ", ".join(dict.fromkeys(devices))
+    plural = "s" if len(devices) > 1 else ""
+    return f"{len(devices)} worker{plural} on {kinds}, {threads} thread{'s' if threads > 1 else ''} each"

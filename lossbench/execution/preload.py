@@ -1,0 +1,16 @@
+"""Imported once by the fork server, so that a cell starts in milliseconds instead of seconds.
+
+One CPU thread until the fork: a child of a process that has run a parallel region can hang in OpenMP.
+"""
+
+import torch
+
+torch.set_num_threads(1)
+
+# The first optimiser of a process imports torch._dynamo, 1.4 s: pay it here.
+_weight = torch.nn.Parameter(torch.zeros(1))
+torch.optim.SGD([_weight], lr=0.1)
+torch.optim.AdamW([_weight], lr=0.1)
+
+import lossbench.execution.cellrun  # noqa: E402
+import lossbench.execution.worker  # noqa: E402, F401

@@ -1,0 +1,81 @@
+"""What a worker is told: plain JSON, never a pickled closure, so that any executor can carry it to any machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lossbench.cells import Cell
+
+#: Exit codes of a worker: its word is a hint, the record in the store is the truth.
+EXIT_DONE = 0
+EXIT_FAILED = 1
+#: Checkpointed, wants to go on (os.EX_TEMPFAIL).
+EXIT_CHECKPOINTED = 75
+#: Another process holds this cell.
+EXIT_BUSY = 76
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One cell and the circumstances of running it, none of which may change its result.
+
+    Attributes:
+        cell: `Cell.to_json()`.
+        cell_id: its id, so that nobody has to compute it to find the folder.
+        results: the results folder (records and runs lie in it).
+        plugins: the user's own plugin files.
+        device: "cpu", "cuda:0", "mps".
+        threads: CPU threads of this worker.
+        checkpoint_every_s: seconds between checkpoints.
+        keep: what to leave in the run folder afterwards: "predictions", "weights".
+    """
+
+    cell: dict[str, Any]
+    cell_id: str
+    results: Path
+    data_root: Path
+    cache_root: Path
+    plugins: tuple[Path, ...] = ()
+    device: str = "cpu"
+    threads: int = 1
+    checkpoint_every_s: float = 60.0
+    keep: tuple[str, ...] = ()
+    suite: str = ""
+    command: str = ""
+    #: `provenance.code_hash` of each plugin, taken before the fork server imported them.
+    code: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def run_dir(self) -> Path:
+        return self.results / "runs" / self.cell_id
+
+    def parse_cell(self) -> Cell:
+        return Cell.from_json(self.cell)
+
+    def write(self) -> Path:
+        """Write it into the run folder (atomically: two schedulers may do so at once) and return the file."""
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        path = self.run_dir / "spec.json"
+        write_json(path, asdict(self))
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Spec:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("results", "data_root", "cache_root"):
+            data[key] = Path(data[key])
+        data["plugins"] = tuple(Path(p) for p in data["plugins"])
+        data["keep"] = tuple(data["keep"])
+        return cls(**data)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Atomic small JSON file."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(data, indent=1, default=str) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,157 @@
+"""A suite from plan to outcomes: prepare the data, make the jobs, run the scheduler. Prints nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lossbench.cells import Cell, canonical_json
+from lossbench.data.cache import open_split
+from lossbench.data.roots import dataset_root
+from lossbench.execution.base import Job, Observer, Outcome
+from lossbench.execution.local import LocalExecutor
+from lossbench.execution.scheduler import Scheduler
+from lossbench.execution.spec import Spec, write_json
+from lossbench.execution.worker import describe_error
+from lossbench.provenance import code_hash
+from lossbench.registry import Kind, Registry
+from lossbench.store import Store
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run; nothing here may change a result."""
+
+    results: Path
+    data_root: Path
+    cache_root: Path
+    plugins: tuple[Path, ...] = ()
+    jobs: int | None = None
+    devices: tuple[str, ...] = ()
+    threads: int | None = None
+    checkpoint_every_s: float = 60.0
+    keep: tuple[str, ...] = ()
+    suite: str = ""
+    command: str = ""
+
+
+class ObserverContext(Observer, AbstractContextManager["ObserverContext"], Protocol):
+    """An observer that is open while the cells run."""
+
+
+def prepare_data(
+    cells: Sequence[Cell], registries: Mapping[Kind, Registry], options: RunOptions
+) -> dict[str, BaseException]:
+    """Decode every split the cells need into the cache, once, before anything trains.
+
+    Returns:
+        The errors by dataset identity: those cells fail with it, all others run.
+    """
+    errors: dict[str, BaseException] = {}
+    prepared: set[str] = set()
+    for cell in cells:
+        key = canonical_json(cell.dataset.identity)
+        for split in (cell.protocol.train_split, cell.protocol.eval_split):
+            if key in errors or f"{key} {split}" in prepared:
+                continue
+            prepared.add(f"{key} {split}")
+            try:
+                root = dataset_root(options.data_root, cell.dataset.name)
+                dataset = registries["dataset"].get(cell.dataset.name).build(cell.dataset.params, root=root)
+                open_split(dataset, split, cache_root=options.cache_root)
+            except (Exception, SystemExit) as error:  # whatever a plugin's dataset may raise ends its own cells
+                errors[key] = error
+    return errors
+
+
+def slots(options: RunOptions, cells: int) -> tuple[list[str], int]:
+    """(device of each slot, CPU threads per worker). On GPUs one slot each; on a CPU one-thread workers side by
+    side give the most throughput, so as many as there are cores or cells."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    devices = list(options.devices)
+    if devices and devices != ["cpu"]:
+        count = options.jobs or len(devices)
+        places = [devices[i % len(devices)] for i in range(count)]
+    else:
+        places = ["cpu"] * (options.jobs or max(1, min(cores, cells)))
+    return places, options.threads or max(1, cores // len(places))
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    registries: Mapping[Kind, Registry],
+    options: RunOptions,
+    *,
+    observe: Callable[[list[Job]], ObserverContext],
+    minutes: Callable[[Cell], float | None] = lambda cell: None,
+) -> list[Outcome]:
+    """Run every cell to its record. Cells whose data is not usable fail with that error; nothing is raised for
+    what a cell does."""
+    if not cells:
+        return []
+    places, threads = slots(options, len(cells))
+    executor = LocalExecutor(places, preload=_plugin_modules(cells, registries))
+    code = _code_hashes(cells, registries)  # before the server imports them: what will have run
+    executor.warm_up()
+    errors = prepare_data(cells, registries, options)
+    jobs, outcomes = [], []
+    for cell in cells:
+        spec = Spec(
+            cell=cell.to_json(),
+            cell_id=cell.id,
+            results=options.results,
+            data_root=options.data_root,
+            cache_root=options.cache_root,
+            plugins=options.plugins,
+            threads=threads,
+            checkpoint_every_s=options.checkpoint_every_s,
+            keep=options.keep,
+            suite=options.suite,
+            command=options.command,
+            code={kind: code[kind, component.name] for kind, component in cell.components.items()},
+        )
+        job = Job(cell, spec, minutes=minutes(cell))
+        error = errors.get(canonical_json(cell.dataset.identity))
+        if error is None:
+            jobs.append(job)
+        else:
+            outcome = Outcome(job, "failed", error=describe_error(error))
+            spec.write()
+            write_json(spec.run_dir / "error.json", outcome.error)  # where `status` finds it
+            outcomes.append(outcome)
+    with observe([*jobs, *(outcome.job for outcome in outcomes)]) as observer:
+        for outcome in outcomes:
+            observer.finished(outcome)
+        return outcomes + Scheduler(executor, Store(options.results), observer).run(jobs)
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """0 all done; 130 interrupted; the users' own mistake (2) or the machine's lack (3) when every failure is one;
+    else 1."""
+    if any(outcome.status == "interrupted" for outcome in outcomes):
+        return 130
+    codes = {int(outcome.error.get("exit_code", 1)) for outcome in outcomes if outcome.status == "failed"}
+    if not codes:
+        return 0
+    return codes.pop() if len(codes) == 1 else 1
+
+
+def _code_hashes(cells: Sequence[Cell], registries: Mapping[Kind, Registry]) -> dict[tuple[Kind, str], str]:
+    names = {(kind, component.name) for cell in cells for kind, component in cell.components.items()}
+    return {(kind, name): code_hash(registries[kind].get(name)) for kind, name in names}
+
+
+def _plugin_modules(cells: Sequence[Cell], registries: Mapping[Kind, Registry]) -> list[str]:
+    """Modules of the plugins the cells use, for the fork server. Not the users' files: those may fail to import,
+    which is for the cell to report."""
+    modules = set()
+    for cell in cells:
+        for kind, component in cell.components.items():
+            plugin = registries[kind].get(component.name)
+            if plugin.module is not None and plugin.module.startswith("lossbench."):
+                modules.add(plugin.module)
+    return sorted(modules)

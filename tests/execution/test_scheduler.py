@@ -1,0 +1,268 @@
+"""The scheduler's decisions, against an executor whose workers do exactly as told."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lossbench.cells import Cell, Component
+from lossbench.execution import scheduler as scheduler_module
+from lossbench.execution.base import Job, Outcome
+from lossbench.execution.scheduler import Scheduler, death
+from lossbench.execution.spec import EXIT_BUSY, EXIT_CHECKPOINTED, EXIT_DONE, EXIT_FAILED, Spec, write_json
+from lossbench.protocol import Protocol
+
+
+def make_job(root: Path, name: str = "ce", seed: int = 0, minutes: float | None = None) -> Job:
+    cell = Cell(Component("streets"), Component("fcn_timm"), Component(name), seed, Protocol(iterations=10))
+    spec = Spec(cell.to_json(), cell.id, results=root, data_root=root, cache_root=root)
+    return Job(cell, spec, minutes=minutes)
+
+
+class FakeStore:
+    """A cell is done when a file says so."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def has(self, cell: Cell) -> bool:
+        return (self.root / f"{cell.id}.record").exists()
+
+    def put(self, cell_id: str) -> None:
+        (self.root / f"{cell_id}.record").touch()
+
+
+class FakeHandle:
+    def __init__(self, behave: Callable[["FakeHandle"], int | None]) -> None:
+        self.behave, self.polls, self.stopped, self.killed = behave, 0, False, False
+
+    def poll(self) -> int | None:
+        self.polls += 1
+        return -signal.SIGKILL if self.killed else self.behave(self)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+class FakeExecutor:
+    """Runs `script[cell id]`: one behaviour per attempt."""
+
+    def __init__(self, slots: int, script: dict[str, list[Callable[[FakeHandle], int | None]]]) -> None:
+        self.slots, self._free, self.script = slots, ["cpu"] * slots, script
+        self.submitted: list[str] = []
+        self.most = 0
+
+    def take_device(self) -> str | None:
+        return self._free.pop() if self._free else None
+
+    def give_back(self, device: str) -> None:
+        self._free.append(device)
+
+    def submit(self, spec: Path) -> FakeHandle:
+        cell_id = spec.parent.name
+        self.submitted.append(cell_id)
+        self.most = max(self.most, self.slots - len(self._free))
+        return FakeHandle(self.script[cell_id].pop(0))
+
+
+class Watch:
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.events: list[dict[str, Any]] = []
+        self.finals: list[Outcome] = []
+
+    def started(self, job: Job) -> None: ...
+
+    def progressed(self, job: Job, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
+    def finished(self, outcome: Outcome) -> None:
+        self.finals.append(outcome)
+
+    def said(self, message: str) -> None:
+        self.messages.append(message)
+
+
+def exits(code: int) -> Callable[[FakeHandle], int | None]:
+    return lambda handle: code
+
+
+def hangs(handle: FakeHandle) -> int | None:
+    return None
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Any:
+    class World:
+        store = FakeStore(tmp_path)
+        watch = Watch()
+
+        def finishes(self, job: Job, code: int = EXIT_DONE) -> Callable[[FakeHandle], int | None]:
+            def behave(handle: FakeHandle) -> int | None:
+                self.store.put(job.cell.id)
+                return code
+
+            return behave
+
+        def fails(self, job: Job, **error: Any) -> Callable[[FakeHandle], int | None]:
+            def behave(handle: FakeHandle) -> int | None:
+                write_json(job.spec.run_dir / "error.json", {"message": "boom", "exit_code": 1, **error})
+                return EXIT_FAILED
+
+            return behave
+
+        def run(self, script: dict[Job, list[Any]] | list[tuple[Job, list[Any]]], slots: int = 2) -> list[Outcome]:
+            pairs = list(script)
+            self.executor = FakeExecutor(slots, {job.cell.id: list(acts) for job, acts in pairs})
+            self.scheduler = Scheduler(self.executor, self.store, self.watch, grace_s=0.2)  # type: ignore[arg-type]
+            return self.scheduler.run([job for job, _ in pairs])
+
+        def job(self, **kwargs: Any) -> Job:
+            return make_job(tmp_path, **kwargs)
+
+    return World()
+
+
+def test_all_done_within_the_slots_seeds_outermost(world: Any) -> None:
+    jobs = [world.job(name=name, seed=seed) for name in "abc" for seed in (0, 1)]
+    outcomes = world.run([(job, [world.finishes(job)]) for job in jobs])
+    assert [o.status for o in outcomes] == ["done"] * 6
+    assert [o.job.cell.seed for o in outcomes] == [0, 0, 0, 1, 1, 1]
+    assert world.executor.most == 2
+
+
+def test_one_cells_death_never_touches_another(world: Any) -> None:
+    good, bad = world.job(name="good"), world.job(name="bad")
+    outcomes = world.run([(bad, [world.fails(bad, message="loss is bad")]), (good, [world.finishes(good)])])
+    by_name = {o.job.cell.loss.name: o for o in outcomes}
+    assert by_name["good"].status == "done"
+    assert by_name["bad"].status == "failed"
+    assert by_name["bad"].error["message"] == "loss is bad"
+
+
+@pytest.mark.parametrize("code", [-signal.SIGKILL, 255])
+def test_a_killed_worker_is_started_again_once(world: Any, code: int) -> None:
+    job = world.job()
+    assert world.run([(job, [exits(code), world.finishes(job)])])[0].status == "done"
+    assert "starting it again" in world.watch.messages[0]
+
+
+def test_killed_twice_is_a_failure_that_is_written_down(world: Any) -> None:
+    job = world.job()
+    outcome = world.run([(job, [exits(-9), exits(-9)])])[0]
+    assert outcome.status == "failed"
+    assert "SIGKILL" in outcome.error["message"]
+    assert json.loads((job.spec.run_dir / "error.json").read_text())["kind"] == "Killed"
+
+
+def test_a_segfault_is_the_cells_own_and_not_tried_again(world: Any) -> None:
+    job = world.job()
+    outcome = world.run([(job, [exits(-signal.SIGSEGV)])])[0]
+    assert "SIGSEGV" in outcome.error["message"]
+
+
+def test_a_record_counts_whatever_the_exit_code(world: Any) -> None:
+    job = world.job()
+    assert world.run([(job, [world.finishes(job, code=-9)])])[0].status == "done"
+
+
+def test_well_ended_without_a_record_is_a_failure(world: Any) -> None:
+    job = world.job()
+    assert world.run([(job, [exits(EXIT_DONE)])])[0].error["kind"] == "NoRecord"
+
+
+def test_a_worker_that_cannot_be_started_leaves_the_others_alone(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_module, "BUSY_WAIT_S", 0.01)
+    good, bad = world.job(name="good"), world.job(name="bad")
+    submit = FakeExecutor.submit
+
+    def full_disk(self: FakeExecutor, spec: Path) -> FakeHandle:
+        if spec.parent.name == bad.cell.id:
+            raise OSError(28, "No space left on device")
+        return submit(self, spec)
+
+    monkeypatch.setattr(FakeExecutor, "submit", full_disk)
+    outcomes = {o.job.cell.loss.name: o for o in world.run([(bad, []), (good, [world.finishes(good)])], slots=1)}
+    assert outcomes["good"].status == "done"
+    assert outcomes["bad"].error["kind"] == "NotStarted"
+    assert "No space left" in outcomes["bad"].error["message"]
+
+
+def test_a_checkpointed_worker_goes_on(world: Any) -> None:
+    job = world.job()
+    assert world.run([(job, [exits(EXIT_CHECKPOINTED), world.finishes(job)])])[0].status == "done"
+
+
+def test_a_cell_that_is_done_before_its_turn_is_not_started(world: Any) -> None:
+    job = world.job()
+    world.store.put(job.cell.id)
+    outcome = world.run([(job, [])])[0]
+    assert outcome.status == "done"
+    assert outcome.elsewhere
+    assert world.executor.submitted == []
+
+
+def test_a_busy_cell_is_waited_for(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_module, "BUSY_WAIT_S", 0.05)
+    job = world.job()
+
+    def busy_then_done_elsewhere(handle: FakeHandle) -> int:
+        world.store.put(job.cell.id)
+        return EXIT_BUSY
+
+    outcome = world.run([(job, [exits(EXIT_BUSY), busy_then_done_elsewhere])])[0]
+    assert outcome.status == "done"
+    assert outcome.elsewhere
+
+
+def test_time_limit_asks_then_kills(world: Any) -> None:
+    job = world.job(minutes=0.001)
+    outcome = world.run([(job, [hangs])])[0]
+    assert outcome.error["kind"] == "Timeout"
+    assert "resources.minutes" in outcome.error["hint"]
+
+
+def test_ctrl_c_stops_and_leaves_the_rest_for_later(world: Any) -> None:
+    running, waiting = world.job(name="a"), world.job(name="b")
+
+    def interrupted(handle: FakeHandle) -> int | None:
+        world.scheduler.interrupts = 1
+        return EXIT_CHECKPOINTED if handle.stopped else None
+
+    outcomes = world.run([(running, [interrupted]), (waiting, [])], slots=1)
+    assert [o.status for o in outcomes] == ["interrupted", "interrupted"]
+    assert world.executor.submitted == [running.cell.id]
+
+
+def test_second_ctrl_c_kills(world: Any) -> None:
+    job = world.job()
+
+    def deaf(handle: FakeHandle) -> int | None:
+        world.scheduler.interrupts += 1
+        return None
+
+    assert world.run([(job, [deaf])])[0].status == "interrupted"
+
+
+def test_events_reach_the_observer(world: Any) -> None:
+    job = world.job()
+
+    def talks(handle: FakeHandle) -> int:
+        (job.spec.run_dir / "events.jsonl").write_text('{"event": "step", "step": 3}\n')
+        world.store.put(job.cell.id)
+        return EXIT_DONE
+
+    world.run([(job, [talks])])
+    assert world.watch.events == [{"event": "step", "step": 3}]
+
+
+def test_deaths_in_words() -> None:
+    assert death(-9) == "was killed by SIGKILL"
+    assert death(255) == "was lost (exit code 255)"
+    assert death(-200) == "was killed by signal 200"
