@@ -16,7 +16,15 @@ from lossbench.errors import UnknownNameError, did_you_mean
 from lossbench.registry import KINDS, Kind, Registry
 
 ResultsOption = Annotated[
-    Path, typer.Option("--results", metavar="FOLDER", help="Where records and runs lie.", show_default=True)
+    Path,
+    typer.Option(
+        "--results",
+        metavar="FOLDER",
+        help="Where records and runs lie.",
+        show_default=True,
+        envvar="LOSSBENCH_RESULTS",
+        show_envvar=False,
+    ),
 ]
 DataRootOption = Annotated[
     Path | None,

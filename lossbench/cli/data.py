@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,18 +121,20 @@ def _get(plugin: Plugin, data_root: Path | None, json: bool) -> None:
 def _check(
     registry: Registry, name: str, suite: str | None, data_root: Path | None, plugins: list[Path] | None, json: bool
 ) -> None:
-    registry.get(name)  # an unknown name is said first
     if suite is None:
         reports = [_report(registry.get(name), {}, name, data_root)]
     else:
         from lossbench.suite import load_suite
 
         loaded = load_suite(suite, plugins=plugins or ())
-        components = [component for component in loaded.datasets if component.name == name]
+        components = [component for component in loaded.datasets if name in (component.name, component.label)]
         if not components:
+            registry.get(name)  # an unknown name is said first
             raise ConfigError(f"the suite '{suite}' has no dataset '{name}'")
+        plugin_of = loaded.registries["dataset"].get
+        scored = (loaded.protocol.train_split, loaded.protocol.eval_split)
         reports = [
-            _report(loaded.registries["dataset"].get(name), component.params, component.label, data_root)
+            _report(plugin_of(component.name), component.params, component.label, data_root, needed=scored)
             for component in components
         ]
     if json:
@@ -144,8 +146,12 @@ def _check(
         raise typer.Exit(3)
 
 
-def _report(plugin: Plugin, params: Mapping[str, Any], label: str, data_root: Path | None) -> dict[str, Any]:
-    """Images by split, problems and warnings. Raises DataError when the data is not there at all."""
+def _report(
+    plugin: Plugin, params: Mapping[str, Any], label: str, data_root: Path | None, needed: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Images by split, problems and warnings; a split of `needed` that is not there is a problem.
+
+    Raises DataError when the data is not there at all."""
     from lossbench.data.roots import require_dataset_root
     from lossbench.datasets.base import WARNING
 
@@ -159,6 +165,9 @@ def _report(plugin: Plugin, params: Mapping[str, Any], label: str, data_root: Pa
         raise ConfigError(error.message, hint="its parameters come from a suite: add --suite SUITE") from None
     stderr().print(f"checking {label} ...", style="dim")
     said = dataset.check()
+    for split in needed:
+        if split not in dataset.splits:
+            said.append(_missing(dataset, split))
     return {
         "name": label,
         "folder": str(root) if root else None,
@@ -166,6 +175,14 @@ def _report(plugin: Plugin, params: Mapping[str, Any], label: str, data_root: Pa
         "problems": [line for line in said if WARNING not in line],
         "warnings": [line.replace(WARNING, "") for line in said if WARNING in line],
     }
+
+
+def _missing(dataset: SegmentationDataset, split: str) -> str:
+    try:
+        dataset.names(split)
+    except DataError as error:
+        return f"{split}: {error.message}"
+    return f"{split}: not among the splits of the dataset ({', '.join(dataset.splits)})"
 
 
 def _images(dataset: SegmentationDataset) -> dict[str, int]:

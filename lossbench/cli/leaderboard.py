@@ -61,7 +61,9 @@ def leaderboard(
 
     Scores are in percent. Runs of another dataset, backbone or protocol never share a table.
 
-    Example: lossbench leaderboard --dataset streets --per-class --format markdown
+    \b
+    Example:
+      lossbench leaderboard --dataset streets --per-class --format markdown
     """
     chosen = Format.json if json else format
     records, warnings = Store(results).read_all()

@@ -23,10 +23,14 @@ from lossbench.errors import LossbenchError, UnknownNameError, did_you_mean
 #: Every verb and the function behind it, in the order of the help. A module is imported when its verb is called,
 #: all of them for the help; so they import what is heavy inside their functions.
 VERBS: tuple[tuple[str, str], ...] = (
+    ("run", "lossbench.cli.run:run"),
     ("plan", "lossbench.cli.plan:plan"),
+    ("status", "lossbench.cli.status:status"),
+    ("leaderboard", "lossbench.cli.leaderboard:leaderboard"),
     ("list", "lossbench.cli.list:list_"),
     ("show", "lossbench.cli.show:show"),
     ("data", "lossbench.cli.data:data"),
+    ("clean", "lossbench.cli.clean:clean"),
 )
 #: Typer's usage errors derive from this class, which it does not export.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -24,10 +23,7 @@ from lossbench.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from lossbench.cells import Cell
-    from lossbench.plan import PastCost, PlannedCell, RunState
-    from lossbench.records import Record
-    from lossbench.registry import Kind, Registry
+    from lossbench.plan import PlannedCell
 
 _SHOWN_REASONS = 8
 
@@ -46,62 +42,20 @@ def plan(
     Example:
       lossbench plan quickstart
     """
+    from lossbench.history import StoreHistory
     from lossbench.plan import make_plan
+    from lossbench.store import Store
     from lossbench.suite import load_suite
 
     loaded = load_suite(suite, plugins=plugin or ())
-    planned = make_plan(loaded.cells(), ResultsHistory(results, loaded.registries))
+    history = StoreHistory(Store(results), loaded.registries)
+    planned = make_plan(loaded.cells(), history)
+    for line in history.warnings:
+        warn(line)
     if json:
         print_json(plan_json(loaded.name, planned))
     else:
         print_plan(loaded.name, planned)
-
-
-class ResultsHistory:
-    """`lossbench.plan.History` of a results directory: records, run folders, costs."""
-
-    def __init__(self, results: Path, registries: Mapping[Kind, Registry]) -> None:
-        from lossbench.store import Store
-
-        self.store = Store(results)
-        self.registries = registries
-
-    def has(self, cell: Cell) -> bool:
-        return self.store.has(cell)
-
-    def stale_reasons(self, cell: Cell) -> Sequence[str]:
-        from lossbench.errors import RecordError
-        from lossbench.provenance import stale_reasons
-
-        try:
-            record = self.store.load(cell)
-        except RecordError as error:  # of a newer lossbench: there, but nothing can be said of it
-            warn(error.message)
-            return ()
-        return stale_reasons(record, self.registries) if record is not None else ()
-
-    def run_state(self, cell_id: str) -> RunState | None:
-        from lossbench.plan import read_run_state
-
-        return read_run_state(self.store.run_dir(cell_id))
-
-    def costs(self) -> Iterable[PastCost]:
-        records, warnings = self.store.read_all()
-        for line in warnings:
-            warn(line)
-        return [cost for stored in records if (cost := _cost(stored.record)) is not None]
-
-
-def _cost(record: Record) -> PastCost | None:
-    """What a record says of time; None for one that was cut short or never timed."""
-    from lossbench.plan import PastCost
-
-    train, evaluation = record.costs.get("train_s"), record.costs.get("eval_s", 0.0)
-    if record.status != "ok" or not isinstance(train, int | float) or not isinstance(evaluation, int | float):
-        return None
-    hardware = record.provenance.get("hardware")
-    where = hardware.get("gpu") or hardware.get("cpu") if isinstance(hardware, dict) else None
-    return PastCost(record.cell, float(train), float(evaluation), str(where or ""))
 
 
 def plan_json(name: str, planned: Sequence[PlannedCell]) -> dict[str, Any]:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lossbench.provenance import collect
-from lossbench.store import Store
 
 import lossbench
 from lossbench.cells import Cell
 from lossbench.cli.main import run
 from lossbench.cli.plan import print_plan
 from lossbench.plan import STATES, Estimate, PlannedCell
+from lossbench.provenance import collect
 from lossbench.records import Record
+from lossbench.store import Store
 from lossbench.suite import Suite, load_suite
 
 PLUGIN = """

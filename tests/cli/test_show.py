@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lossbench.store import Store
 
 from lossbench.cells import Cell, Component
 from lossbench.cli.main import run
@@ -17,6 +16,7 @@ from lossbench.cli.show import fill_docstring
 from lossbench.protocol import Protocol
 from lossbench.records import Record
 from lossbench.registry import Registry
+from lossbench.store import Store
 
 PLUGIN = '''
 from typing import Literal

@@ -1,0 +1,6 @@
+"""`python -m lossbench`."""
+
+from lossbench.cli.main import main
+
+if __name__ == "__main__":
+    main()

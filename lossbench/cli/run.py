@@ -1,0 +1,182 @@
+"""`lossbench run`: the main job."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lossbench.cli.common import (
+    DEFAULT_RESULTS,
+    DataRootOption,
+    PluginOption,
+    ResultsOption,
+    SuiteArgument,
+    choose,
+    stderr,
+    stdout,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from lossbench.cells import Cell
+    from lossbench.execution.base import Outcome
+    from lossbench.execution.suite_run import RunOptions
+    from lossbench.store import Store
+    from lossbench.suite import Suite
+
+KEEPABLE = ("predictions", "weights")
+
+
+def run(
+    suite: SuiteArgument,
+    results: ResultsOption = DEFAULT_RESULTS,
+    data_root: DataRootOption = None,
+    plugin: PluginOption = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Cells at a time. Default: one a GPU, or one a CPU core."),
+    ] = None,
+    devices: Annotated[str, typer.Option(help="auto, cpu, mps, or CUDA indices such as 0,2.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of each worker. Default: the cores shared out.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    rerun_stale: Annotated[
+        bool, typer.Option("--rerun-stale", help="Also cells whose record other code made; it is set aside.")
+    ] = False,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WHAT", help="Leave predictions or weights in each run folder. May be repeated."),
+    ] = None,
+    checkpoint_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
+) -> None:
+    """Run every cell of a suite that has no record yet, then print the leaderboard.
+
+    Safe to stop (Ctrl-C) and to run again at any time: finished cells are kept, others go on where they were.
+
+    \b
+    Example:
+      lossbench run suites/quickstart.yaml
+    """
+    if dry_run:
+        from lossbench.cli.plan import plan
+
+        plan(suite=suite, results=results, plugin=plugin)
+        return
+    from lossbench.data.roots import cache_root
+    from lossbench.data.roots import data_root as find_data_root
+    from lossbench.execution import devices as device_names
+    from lossbench.execution.suite_run import RunOptions, exit_code, slots
+    from lossbench.store import Store
+    from lossbench.suite import load_suite
+
+    for what in keep or ():
+        choose(what, KEEPABLE, "thing to keep")
+    loaded = load_suite(suite, plugins=plugin or ())
+    store = Store(results.absolute())
+    store.ensure_writable()
+    cells = loaded.cells()
+    todo = _to_run(cells, loaded, store, rerun_stale=rerun_stale)
+    options = RunOptions(
+        results=store.root,
+        data_root=find_data_root(data_root),
+        cache_root=cache_root(),
+        plugins=loaded.plugin_files,
+        jobs=jobs,
+        devices=tuple(device_names.parse(devices)),
+        threads=threads,
+        checkpoint_every_s=checkpoint_every,
+        keep=tuple(keep or ()),
+        suite=loaded.name,
+        command=shlex.join(["lossbench", *sys.argv[1:]]),
+    )
+    text = f"{loaded.name}: {len(cells)} cells, {len(cells) - len(todo)} done before, {len(todo)} to run"
+    if todo:
+        text += f"; {device_names.describe(*slots(options, len(todo)))}"
+    stderr().print(text, soft_wrap=True)
+    outcomes = _watched(todo, loaded, options, store)
+    _report(cells, outcomes, loaded, store)
+    raise typer.Exit(exit_code(outcomes))
+
+
+def _to_run(cells: Sequence[Cell], suite: Suite, store: Store, *, rerun_stale: bool) -> list[Cell]:
+    """Cells without a record. Those made by other code are named; with `rerun_stale` their records are set aside
+    and they run too."""
+    from lossbench.history import StoreHistory
+
+    history = StoreHistory(store, suite.registries)
+    for line in history.warnings:
+        warn(line)
+    todo, stale = [], []
+    for cell in cells:
+        if not history.has(cell):
+            todo.append(cell)
+        elif history.stale_reasons(cell):
+            stale.append(cell)
+    if stale and rerun_stale:
+        for cell in stale:
+            store.set_aside(cell)
+        chosen = {cell.id for cell in (*todo, *stale)}
+        return [cell for cell in cells if cell.id in chosen]
+    if stale:
+        reasons = sorted({reason for cell in stale for reason in history.stale_reasons(cell)})
+        warn(f"{len(stale)} records were made by other code ({'; '.join(reasons)}); --rerun-stale makes them anew")
+    return todo
+
+
+def _watched(cells: Sequence[Cell], suite: Suite, options: RunOptions, store: Store) -> list[Outcome]:
+    """Run the cells under a live display on a terminal, or with a plain line for each elsewhere."""
+    from lossbench.cli.progress import LiveProgress, PlainProgress
+    from lossbench.execution.suite_run import run_cells
+
+    console = stderr()
+    live = console.is_terminal and "NO_COLOR" not in os.environ
+    progress = LiveProgress if live else PlainProgress
+    return run_cells(
+        cells,
+        suite.registries,
+        options,
+        observe=lambda jobs: progress(console, jobs, store),
+        minutes=lambda cell: suite.resources_of(cell).minutes,
+    )
+
+
+def _report(cells: Sequence[Cell], outcomes: Sequence[Outcome], suite: Suite, store: Store) -> None:
+    """The leaderboard of the suite's cells on stdout; what failed, and where everything lies, on stderr."""
+    from lossbench.leaderboard import build
+    from lossbench.provenance import stale_reasons
+    from lossbench.views.terminal import render
+
+    wanted = {cell.id for cell in cells}
+    stored = [item for item in store.read_all()[0] if item.record.id in wanted]
+    if stored:
+        render(build(stored, stale=lambda record: stale_reasons(record, suite.registries)), stdout())
+    console = stderr()
+    ends = Counter(
+        "not started" if outcome.status == "interrupted" and not outcome.seconds else outcome.status
+        for outcome in outcomes
+    )
+    failures: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            key = (str(outcome.error.get("message")), str(outcome.error.get("hint") or ""))
+            failures.setdefault(key, []).append(outcome)
+    for (message, hint), group in failures.items():
+        names = ", ".join(outcome.job.cell.name for outcome in group[:3]) + (", ..." if len(group) > 3 else "")
+        console.print(f"failed: {names}: {message}", style="red", soft_wrap=True)
+        if hint:
+            console.print(f"hint: {hint}", soft_wrap=True)
+        log = group[0].job.spec.run_dir / "log.txt"
+        if log.is_file():
+            console.print(f"log: {log}", soft_wrap=True)
+    missing = len(cells) - len(stored)
+    remedy = "run again to go on" if not failures else "mend what failed and run again"
+    counts = ", ".join(f"{count} {status}" for status, count in ends.items() if status != "done")
+    state = f"{len(stored)} of {len(cells)} cells done" + (f" ({counts}; {remedy})" if missing else "")
+    console.print(f"{state}. Records: {store.records_dir}; logs: {store.root / 'runs'}", soft_wrap=True)
