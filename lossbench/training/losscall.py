@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lossbench.errors import ConfigError
 
 Resample = Callable[[], Tensor]
-#: Losses must be finite for logits up to this size (losses.md, conformance); beyond it a run has diverged.
+#: Losses must be finite for logits up to this size (conformance rule scalar_finite); beyond it a run has diverged.
 LARGEST_LOGIT = 1e4
 
 
