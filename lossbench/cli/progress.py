@@ -142,6 +142,9 @@ class LiveProgress(PlainProgress):
         self._live.__exit__(None, None, None)
 
     def started(self, job: Job) -> None:
+        earlier = self._tasks.pop(job.cell.id, None)
+        if earlier is not None:  # its worker died and is started again
+            self._bars.remove_task(earlier)
         self._tasks[job.cell.id] = self._bars.add_task(
             self._name(job), total=job.cell.protocol.iterations, note="starting"
         )
