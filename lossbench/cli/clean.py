@@ -27,33 +27,40 @@ def clean(
     Example:
       lossbench clean --all --yes
     """
+    from lossbench.data.cache import cache_entries
     from lossbench.data.roots import cache_root
 
     store = Store(results)
     done = {stored.record.id for stored in store.read_all()[0]}
     folders = [folder for folder in sorted((store.root / "runs").glob("*")) if everything or folder.name in done]
-    if cache:
-        folders += sorted(cache_root().glob("*"))
-    freed = 0
-    removed = 0
+    freed = removed = 0
     for folder in folders:
-        lock = FileLock(folder / "lock", blocking=False)
-        if (folder / "lock").exists():
-            try:
-                with lock:
-                    pass
-            except Timeout:
-                stderr().print(f"kept {folder}: its cell is running", soft_wrap=True)
-                continue
+        if _is_running(folder):
+            stderr().print(f"kept {folder}: its cell is running", soft_wrap=True)
+            continue
         freed += _size(folder)
         removed += 1
         if yes:
-            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+            shutil.rmtree(folder)
+    # Only what the cache itself has put there: its root may be a folder that holds other things, too.
+    for entry in cache_entries(cache_root()) if cache else ():
+        freed += entry.bytes
+        removed += 1
+        if yes:
+            entry.remove()
     verb = "removed" if yes else "would remove (say --yes)"
     typer.echo(f"{verb} {removed} folders, {freed / 2**20:.1f} MiB; records are kept")
 
 
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+def _is_running(folder: Path) -> bool:
+    if not (folder / "lock").exists():
+        return False
+    try:
+        with FileLock(folder / "lock", blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

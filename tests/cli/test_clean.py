@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from lossbench.cli.main import run
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("stopped", "running"):
+        folder = tmp_path / "results" / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "log.txt").write_text("log")
+    entry = tmp_path / "cache" / "streets-train-0-v1"
+    entry.mkdir(parents=True)
+    (entry / "header.json").write_text("{}")
+    (tmp_path / "cache" / "thesis").mkdir()
+    monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def clean(world: Path, *options: str) -> int:
+    return run(["clean", "--results", str(world / "results"), *options])
+
+
+def test_nothing_goes_without_yes(world: Path) -> None:
+    assert clean(world, "--all", "--cache") == 0
+    assert (world / "results/runs/stopped/log.txt").is_file()
+    assert (world / "cache/streets-train-0-v1").is_dir()
+
+
+def test_unfinished_and_running_cells_are_kept(world: Path) -> None:
+    assert clean(world, "--yes") == 0
+    assert (world / "results/runs/stopped").is_dir()
+    with FileLock(world / "results/runs/running/lock"):
+        assert clean(world, "--all", "--yes") == 0
+    assert not (world / "results/runs/stopped").exists()
+    assert (world / "results/runs/running/log.txt").is_file()
+
+
+def test_only_what_the_cache_put_there_goes(world: Path) -> None:
+    assert clean(world, "--cache", "--yes") == 0
+    assert not (world / "cache/streets-train-0-v1").exists()
+    assert (world / "cache/thesis").is_dir()
