@@ -6,7 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from lossbench.losses._dropout import DropoutTermLoss, Resample
+from lossbench.losses._dropout import DropoutTermLoss
+from lossbench.losses._moments import Resample
 from lossbench.losses._pixel import masked_mean
 from lossbench.registry import register_loss
 

@@ -20,7 +20,7 @@ from lossbench import metrics
 from lossbench.backbones.base import Backbone
 from lossbench.data.batches import TrainBatches, normalise, prefetch
 from lossbench.protocol import Protocol
-from lossbench.training.evaluate import confusion_matrices
+from lossbench.training.confusion import confusion_matrices
 from lossbench.training.losscall import blame, call_loss, extra_forwards, takes_resample
 from lossbench.training.montecarlo import make_resampler
 from lossbench.training.optim import build_optimizer, learning_rate, set_learning_rate, trainable

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lossbench.errors import ConfigError
 from lossbench.losses import CrossDropoutFocalLoss, CrossEntropyLoss, DropoutFocalLoss
-from lossbench.losses._dropout import max_variance, resampled_moments
+from lossbench.losses._moments import max_variance, resampled_moments
 from lossbench.losses._pixel import prepare
 from tests.losses import reference
 from tests.losses.batches import VOID, batch, batches, noisy, replay, value_and_grad

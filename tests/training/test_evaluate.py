@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossbench import metrics
-from lossbench.training.evaluate import confusion_matrices, image_counts
+from lossbench.training.confusion import confusion_matrices, image_counts
 
 
 @settings(max_examples=40, deadline=None)
