@@ -1,0 +1,98 @@
+"""Speed of lossbench against its peers: `python benchmarks/run.py losses|cdfl|metrics|data|startup|leaderboard|sweep`.
+
+Without a name all groups run. Peers are the extra `bench`; a missing one is skipped by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from benchmarks.measure import Options, Row, Spread, Table, host, warm_allocator
+
+GROUPS = ("losses", "cdfl", "metrics", "data", "startup", "leaderboard", "sweep")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
+    parser.add_argument("--json", action="store_true", help="figures as JSON on stdout")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds per table (default 9)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch (default 2)")
+    parser.add_argument("--device", default="cpu", help="device of the torch groups (default cpu)")
+    parser.add_argument("--quick", action="store_true", help="small inputs: does it run?")
+    arguments = parser.parse_args()
+    unknown = set(arguments.groups) - set(GROUPS)
+    if unknown:
+        parser.error(f"no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    options = Options(arguments.rounds, arguments.threads, arguments.device, arguments.quick)
+    prepare(options)
+    # Decided by the reader, not by the width of a pipe.
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    report = {"host": host(), "options": vars(options), "groups": {}}
+    if not arguments.json:
+        console.print("  ".join(f"{key}: {value}" for key, value in report["host"].items()))
+    for group in arguments.groups or GROUPS:
+        tables = importlib.import_module(f"benchmarks.{group}").run(options)
+        report["groups"][group] = [table.to_json() for table in tables]
+        if not arguments.json:
+            for table in tables:
+                show(console, table)
+    if arguments.json:
+        json.dump(report, sys.stdout, indent=1)
+        print()
+    return 0
+
+
+def prepare(options: Options) -> None:
+    """Threads and allocator of this process, before anything is timed."""
+    import torch
+
+    torch.set_num_threads(options.threads)
+    warm_allocator()
+
+
+def show(console: Console, table: Table) -> None:
+    """One table on the terminal; a peer's name is dim, a missed target red."""
+    extras = list(dict.fromkeys(title for row in table.rows for title in row.extra))
+    ratio = f"x {table.baseline}" if table.baseline else "ratio"
+    view = RichTable(title=table.title, title_justify="left", caption=table.note, caption_justify="left")
+    for title in ("", "ms", "", ratio, "", "target", *extras):
+        view.add_column(title, justify="left" if not view.columns else "right")
+    for row in table.rows:
+        more = (_text(row.extra.get(title, "")) for title in extras)
+        view.add_row(*cells(row), *more, style="dim" if row.peer else "")
+    console.print(view)
+
+
+def cells(row: Row) -> list[str]:
+    """Name, ms and its quartiles, ratio and its quartiles, target and verdict."""
+    verdict = ""
+    if row.target is not None:
+        sign = ">=" if row.at_least else "<="
+        verdict = f"{sign} {row.target:g}" + ("" if row.met is None else " met" if row.met else " [red]missed[/red]")
+    return [row.name, *_spread(row.ms), *_spread(row.ratio), verdict]
+
+
+def _spread(spread: Spread | None) -> tuple[str, str]:
+    if spread is None:
+        return "", ""
+    return _text(spread.median), f"{_text(spread.low)}-{_text(spread.high)}"
+
+
+def _text(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
