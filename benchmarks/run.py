@@ -25,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
     parser.add_argument("--json", action="store_true", help="figures as JSON on stdout")
+    parser.add_argument("--markdown", action="store_true", help="tables as in docs/performance.md on stdout")
     parser.add_argument("--rounds", type=int, default=9, help="rounds per table (default 9)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch (default 2)")
     parser.add_argument("--device", default="cpu", help="device of the torch groups (default cpu)")
@@ -38,13 +39,15 @@ def main() -> int:
     # Decided by the reader, not by the width of a pipe.
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     report = {"host": host(), "options": vars(options), "groups": {}}
-    if not arguments.json:
+    if not (arguments.json or arguments.markdown):
         console.print("  ".join(f"{key}: {value}" for key, value in report["host"].items()))
     for group in arguments.groups or GROUPS:
         tables = importlib.import_module(f"benchmarks.{group}").run(options)
         report["groups"][group] = [table.to_json() for table in tables]
-        if not arguments.json:
-            for table in tables:
+        for table in tables:
+            if arguments.markdown:
+                print(markdown(table), flush=True)
+            elif not arguments.json:
                 show(console, table)
     if arguments.json:
         json.dump(report, sys.stdout, indent=1)
@@ -62,24 +65,45 @@ def prepare(options: Options) -> None:
 
 def show(console: Console, table: Table) -> None:
     """One table on the terminal; a peer's name is dim, a missed target red."""
-    extras = list(dict.fromkeys(title for row in table.rows for title in row.extra))
-    ratio = f"x {table.baseline}" if table.baseline else "ratio"
     view = RichTable(title=table.title, title_justify="left", caption=table.note, caption_justify="left")
-    for title in ("", "ms", "", ratio, "", "target", *extras):
+    for title in headings(table):
         view.add_column(title, justify="left" if not view.columns else "right")
     for row in table.rows:
-        more = (_text(row.extra.get(title, "")) for title in extras)
-        view.add_row(*cells(row), *more, style="dim" if row.peer else "")
+        view.add_row(*(cell.replace("missed", "[red]missed[/red]") for cell in cells(table, row)), style=style(row))
     console.print(view)
 
 
-def cells(row: Row) -> list[str]:
-    """Name, ms and its quartiles, ratio and its quartiles, target and verdict."""
+def style(row: Row) -> str:
+    return "dim" if row.peer else ""
+
+
+def markdown(table: Table) -> str:
+    """One table for docs/performance.md; our rows are bold."""
+    lines = [f"**{table.title}**", "", "| " + " | ".join(headings(table)) + " |"]
+    lines.append("|---|" + "--:|" * (len(headings(table)) - 1))
+    for row in table.rows:
+        name, *figures = cells(table, row)
+        lines.append("| " + " | ".join((name if row.peer else f"**{name}**", *figures)) + " |")
+    return "\n".join([*lines, "", *([table.note, ""] if table.note else [])])
+
+
+def headings(table: Table) -> list[str]:
+    return ["", "ms", "quartiles", f"x {table.baseline}", "quartiles", "target", *extras(table)]
+
+
+def extras(table: Table) -> list[str]:
+    """Titles of the further columns, in the order they turn up."""
+    return list(dict.fromkeys(title for row in table.rows for title in row.extra))
+
+
+def cells(table: Table, row: Row) -> list[str]:
+    """Name, ms and its quartiles, ratio and its quartiles, target and verdict, further columns."""
     verdict = ""
     if row.target is not None:
         sign = ">=" if row.at_least else "<="
-        verdict = f"{sign} {row.target:g}" + ("" if row.met is None else " met" if row.met else " [red]missed[/red]")
-    return [row.name, *_spread(row.ms), *_spread(row.ratio), verdict]
+        verdict = f"{sign} {row.target:g}" + ("" if row.met is None else " met" if row.met else " missed")
+    more = (_text(row.extra.get(title, "")) for title in extras(table))
+    return [row.name, *_spread(row.ms), *_spread(row.ratio), verdict, *more]
 
 
 def _spread(spread: Spread | None) -> tuple[str, str]:
