@@ -8,15 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.errors import ConfigError
-from lossbench.losses._moments import Resample, UAt, max_variance, resampled_moments
-from lossbench.losses._pixel import (
-    check_choice,
-    check_number,
-    guarded_power,
-    masked_mean,
-    prepare,
-    target_log_prob,
-)
+from lossbench.losses._fused import PixelMean
+from lossbench.losses._moments import Moments, Resample, UAt, max_variance, resampled_moments
+from lossbench.losses._pixel import check_choice, check_number, guarded_power, masked_mean, prepare_labels
 
 UScale = Literal["raw", "unit"]
 LogP = Literal["main", "mc_mean"]
@@ -26,10 +20,7 @@ _U_FLOOR = 1e-12
 
 
 class DropoutTermLoss(nn.Module):
-    """What DF and CDFL share: the options, T passes, the per-pixel weight alpha u^gamma, the diagnostics.
-
-    Subclasses combine `parts` of a call into the loss.
-    """
+    """What DF and CDFL share: the options, T passes, the per-pixel weight alpha u^gamma, the diagnostics."""
 
     name: str
 
@@ -65,19 +56,15 @@ class DropoutTermLoss(nn.Module):
         self.resample_with_grad = grad_through_u or log_p == "mc_mean"
         self.diagnostics: dict[str, Tensor] = {}
 
-    def terms(self, logits: Tensor, target: Tensor, resample: Resample | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(-log p_y of the ordinary pass, -log p_y as DF uses it, DF's weight alpha u^gamma, valid), all (N, H, W).
-
-        The first two are the same tensor when log_p = main.
-        """
+    def mean(self, logits: Tensor, target: Tensor, resample: Resample | None, *, ce: float, df: float) -> Tensor:
+        """ce CE + df DF, both means over the labelled pixels; `ce` and `df` are numbers."""
         if not callable(resample):
             raise ConfigError(
                 f"{self.name} needs a third argument, resample: a function that returns fresh stochastic logits",
                 hint="with dropout active: loss(logits, target, resample=lambda: model(images))",
             )
-        pixels = prepare(logits, target, self.ignore_index)
-        nll = -target_log_prob(pixels.logits.log_softmax(1), pixels.target)
-        u, log_mean = resampled_moments(
+        pixels = prepare_labels(logits, target, self.ignore_index)
+        moments = resampled_moments(
             resample,
             self.passes,
             pixels,
@@ -85,20 +72,30 @@ class DropoutTermLoss(nn.Module):
             grad_through_u=self.grad_through_u,
             with_log_mean=self.log_p == "mc_mean",
         )
+        return self.given(logits, target, moments, ce=ce, df=df)
+
+    def given(self, logits: Tensor, target: Tensor, moments: Moments, *, ce: float, df: float) -> Tensor:
+        """What `mean` returns once the moments of the passes are known; sets the diagnostics."""
+        u, log_mean = moments
+        valid = target != self.ignore_index
         if self.u_scale == "unit" and self.passes > 1:  # one pass: u = 0 and its maximum too
             u = u / max_variance(self.passes)
         weight = self.alpha * guarded_power(u, self.gamma, _U_FLOOR)
-        nll_df = nll if log_mean is None else -log_mean
-        self._diagnose(u, nll, nll_df, weight, pixels.valid)
-        return nll, nll_df, weight, pixels.valid
+        if log_mean is None:
+            means = PixelMean(self.ignore_index, base=ce, slope=df)(logits, target, weight)
+            self._diagnose(u, valid, means.unweighted, means.weighted)
+            return means.loss
+        means = PixelMean(self.ignore_index)(logits if ce else logits.detach(), target)
+        df_mean = masked_mean(weight * -log_mean, valid)
+        self._diagnose(u, valid, means.unweighted, df_mean.detach())
+        return ce * means.loss + df * df_mean
 
-    @torch.no_grad()
-    def _diagnose(self, u: Tensor, nll: Tensor, nll_df: Tensor, weight: Tensor, valid: Tensor) -> None:
-        ce = masked_mean(nll, valid)
+    def _diagnose(self, u: Tensor, valid: Tensor, ce: Tensor, df: Tensor) -> None:
+        u = u.detach()  # 0 at ignored pixels
         self.diagnostics = {
-            "u_mean": masked_mean(u, valid).detach(),
-            "u_max": u.max().detach() if u.numel() else u.new_zeros(()),
-            "df_ce_ratio": masked_mean(weight * nll_df, valid) / ce.clamp(min=torch.finfo(ce.dtype).tiny),
+            "u_mean": u.sum() / valid.sum().clamp(min=1),
+            "u_max": u.amax() if u.numel() else u.new_zeros(()),
+            "df_ce_ratio": df / ce.clamp(min=torch.finfo(ce.dtype).tiny),
         }
 
     def extra_repr(self) -> str:

@@ -1,8 +1,4 @@
-"""The core all pixel losses share: checked inputs, log-probability of the true class, mean over labelled pixels.
-
-Every loss that is a mean of f(log p_y) goes through the same operations in the same order, so that losses that are
-equal on paper (focal at gamma 0, CDFL at omega 0, ...) are equal in every bit.
-"""
+"""What the losses share: checked inputs, ignored pixels, label counts, log-probability of the true class."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ class Pixels(NamedTuple):
     """A batch made safe to compute on: at ignored pixels both logits and target are 0.
 
     Attributes:
-        logits: (N, C, H, W) float32, or float64 if that came in.
+        logits: (N, C, H, W) float32, or float64 if that came in; as they came from `prepare_labels`.
         target: (N, H, W) int64 in 0..C-1.
         valid: (N, H, W) bool, false at ignored pixels.
     """
@@ -40,16 +36,26 @@ def prepare(logits: Tensor, target: Tensor, ignore_index: int) -> Pixels:
         ConfigError: wrong type, shape, dtype or device of either tensor. Labels out of range are reported by
             `target_log_prob`, where the check is free.
     """
+    labels = prepare_labels(logits, target, ignore_index)
+    masked = logits.masked_fill(~labels.valid.unsqueeze(1), 0.0)
+    return labels._replace(logits=widen(masked))
+
+
+def prepare_labels(logits: Tensor, target: Tensor, ignore_index: int) -> Pixels:
+    """Check a batch and mask its labels; the logits stay as they are, which spares a copy. Raises as `prepare`."""
     check_batch(logits, target)
     valid = target != ignore_index
-    ignored = ~valid
-    masked = logits.masked_fill(ignored.unsqueeze(1), 0.0)
-    return Pixels(widen(masked), target.masked_fill(ignored, 0), valid)
+    return Pixels(logits, torch.where(valid, target, 0), valid)
+
+
+def wide_dtype(logits: Tensor) -> torch.dtype:
+    """What logits are computed in: float64 stays, all else is float32."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
 def widen(logits: Tensor) -> Tensor:
     """float16 and bfloat16 to float32; float32 and float64 as they are."""
-    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+    return logits.to(wide_dtype(logits))
 
 
 def target_log_prob(log_prob: Tensor, target: Tensor) -> Tensor:
@@ -72,13 +78,6 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     return values.masked_fill(~valid, 0.0).sum() / valid.sum().clamp(min=1)
 
 
-def weighted_mean(values: Tensor, weights: Tensor, valid: Tensor) -> Tensor:
-    """sum(weights * values) / sum(weights) over the valid pixels; 0 when the weights there sum to 0."""
-    weights = weights.masked_fill(~valid, 0.0)
-    total = weights.sum()
-    return (weights * values).sum() / total.clamp(min=torch.finfo(total.dtype).tiny)
-
-
 def guarded_power(base: Tensor, exponent: float, floor: float = 0.0) -> Tensor:
     """base ** exponent for base >= 0, with a slope of 0 where base <= floor.
 
@@ -90,21 +89,13 @@ def guarded_power(base: Tensor, exponent: float, floor: float = 0.0) -> Tensor:
     return base.pow(exponent)
 
 
-def per_pixel(values: Tensor, pixels: Pixels, what: str) -> Tensor:
-    """The value of every pixel's class: values (C,) -> (N, H, W), in the dtype of the logits.
-
-    Raises:
-        ConfigError: `values`, called `what`, are not one per class.
-    """
-    classes = pixels.logits.shape[1]
-    if values.shape != (classes,):
-        raise ConfigError(f"{what}: {values.numel()} values, but the logits have {classes} classes")
-    return values.to(pixels.logits.dtype)[pixels.target]
-
-
 def label_counts(pixels: Pixels) -> Tensor:
-    """Labelled pixels per class of a batch: (C,) int64. Raises ConfigError for a label outside 0..C-1."""
+    """Labelled pixels per class of a batch: (C,) int64. Raises ConfigError for a label outside 0..C-1 (on
+    CPU)."""
     classes = pixels.logits.shape[1]
+    if pixels.target.device.type != "cpu":  # where bincount would wait for the device; integers add up in any order
+        counts = torch.zeros(classes, dtype=torch.int64, device=pixels.target.device)
+        return counts.scatter_add_(0, pixels.target.flatten(), pixels.valid.flatten().long())
     # Ignored pixels carry label 0 here; counting all and subtracting beats boolean indexing by far.
     try:
         counts = torch.bincount(pixels.target.flatten(), minlength=classes)
@@ -119,6 +110,12 @@ def label_counts(pixels: Pixels) -> Tensor:
 
 
 # --- checks ---
+
+
+def check_per_class(values: Tensor, logits: Tensor, what: str) -> None:
+    """Raise ConfigError unless `values`, called `what`, are one per class of the logits."""
+    if values.shape != logits.shape[1:2]:
+        raise ConfigError(f"{what}: {values.numel()} values, but the logits have {logits.shape[1]} classes")
 
 
 def check_batch(logits: Tensor, target: Tensor) -> None:

@@ -9,15 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.errors import ConfigError, ParameterError
-from lossbench.losses._pixel import (
-    check_choice,
-    label_counts,
-    masked_mean,
-    per_pixel,
-    prepare,
-    target_log_prob,
-    weighted_mean,
-)
+from lossbench.losses._fused import PixelMean
+from lossbench.losses._pixel import check_batch, check_choice, check_per_class, label_counts, prepare_labels
 from lossbench.registry import register_loss
 
 
@@ -36,14 +29,12 @@ def balanced_cross_entropy(
     ignore_index: int = 255,
 ) -> Tensor:
     """Class-weighted cross-entropy with `weights` (C,), or with those of the batch if None."""
-    pixels = prepare(logits, target, ignore_index)
-    loss = -target_log_prob(pixels.logits.log_softmax(1), pixels.target)
     if weights is None:
-        weights = balanced_weights(label_counts(pixels))
-    pixel_weights = per_pixel(weights, pixels, "balanced_ce, class_counts")
-    if normalise == "weights":
-        return weighted_mean(loss, pixel_weights, pixels.valid)
-    return masked_mean(pixel_weights * loss, pixels.valid)
+        weights = balanced_weights(label_counts(prepare_labels(logits, target, ignore_index)))
+    check_batch(logits, target)
+    check_per_class(weights, logits, "balanced_ce, class_counts")
+    recipe = PixelMean(ignore_index, class_weights=weights, divide_by_weights=normalise == "weights")
+    return recipe(logits, target).loss
 
 
 @register_loss("balanced_ce")

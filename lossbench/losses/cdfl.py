@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lossbench.losses._dropout import DropoutTermLoss
 from lossbench.losses._moments import Resample
-from lossbench.losses._pixel import check_number, masked_mean
+from lossbench.losses._pixel import check_number
 from lossbench.registry import register_loss
 
 
@@ -83,10 +83,7 @@ class CrossDropoutFocalLoss(DropoutTermLoss):
         self.omega = omega
 
     def forward(self, logits: Tensor, target: Tensor, resample: Resample | None = None) -> Tensor:
-        nll, nll_df, weight, valid = self.terms(logits, target, resample)
-        if self.log_p == "main":
-            return masked_mean((1 + self.omega * weight) * nll, valid)
-        return masked_mean(nll + self.omega * weight * nll_df, valid)
+        return self.mean(logits, target, resample, ce=1.0, df=self.omega)
 
     def extra_repr(self) -> str:
         return f"omega={self.omega}, {super().extra_repr()}"

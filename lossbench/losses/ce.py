@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lossbench.losses._pixel import check_number, masked_mean, prepare, target_log_prob
+from lossbench.losses._fused import PixelMean
+from lossbench.losses._pixel import check_number
 from lossbench.registry import register_loss
 
 
 def cross_entropy(logits: Tensor, target: Tensor, *, label_smoothing: float = 0.0, ignore_index: int = 255) -> Tensor:
     """Mean of -log p_y over the labelled pixels; see `CrossEntropyLoss`."""
-    pixels = prepare(logits, target, ignore_index)
-    log_prob = pixels.logits.log_softmax(1)
-    loss = -target_log_prob(log_prob, pixels.target)
-    if label_smoothing:
-        loss = (1 - label_smoothing) * loss - label_smoothing * log_prob.mean(1)
-    return masked_mean(loss, pixels.valid)
+    return PixelMean(ignore_index, smoothing=label_smoothing)(logits, target).loss
 
 
 @register_loss("ce")

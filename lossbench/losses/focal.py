@@ -6,20 +6,39 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.errors import ParameterError
-from lossbench.losses._pixel import check_number, guarded_power, masked_mean, per_pixel, prepare, target_log_prob
+from lossbench.losses._fused import Curve, PixelMean
+from lossbench.losses._pixel import check_batch, check_number, check_per_class, guarded_power
 from lossbench.registry import register_loss
+
+
+def focal_curve(gamma: float, alpha: float = 1.0) -> Curve:
+    """-alpha (1 - p)^gamma log p and its slope, alpha (1 - p)^gamma (gamma p log p / (1 - p) - 1)."""
+
+    def curve(log_p: Tensor) -> tuple[Tensor, Tensor]:
+        miss = -torch.expm1(log_p)  # 1 - p, rounded once
+        factor = alpha * guarded_power(miss, gamma)
+        if gamma == 0:  # as cross-entropy's, also where log p is infinite
+            return factor * -log_p, factor.detach().neg()
+        with torch.no_grad():
+            # log p / (1 - p) -> -1 as p -> 1: no 0/0, and no infinite slope for gamma < 1.
+            ratio = torch.where(miss > 0, log_p / miss, -1.0)
+            slope = factor * (gamma * log_p.exp() * ratio - 1)
+        return factor * -log_p, slope
+
+    return curve
 
 
 def focal_loss(
     logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | Tensor = 1.0, ignore_index: int = 255
 ) -> Tensor:
     """Mean of -alpha (1 - p_y)^gamma log p_y; `alpha` a number or (C,). See `FocalLoss`."""
-    pixels = prepare(logits, target, ignore_index)
-    log_p = target_log_prob(pixels.logits.log_softmax(1), pixels.target)
-    miss = -torch.expm1(log_p)  # 1 - p, rounded once
-    loss = guarded_power(miss, gamma) * -log_p
-    weight = per_pixel(alpha, pixels, "focal, alpha") if isinstance(alpha, Tensor) else alpha
-    return masked_mean(weight * loss, pixels.valid)
+    if isinstance(alpha, Tensor):
+        check_batch(logits, target)
+        check_per_class(alpha, logits, "focal, alpha")
+        recipe = PixelMean(ignore_index, focal_curve(gamma), class_weights=alpha)
+    else:
+        recipe = PixelMean(ignore_index, focal_curve(gamma, alpha))
+    return recipe(logits, target).loss
 
 
 @register_loss("focal")

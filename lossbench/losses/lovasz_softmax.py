@@ -2,61 +2,49 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from lossbench.losses._pixel import label_counts, prepare
+from lossbench.errors import ParameterError
+from lossbench.losses._blocks import can_fuse
+from lossbench.losses._lovasz_exact import exact
+from lossbench.losses._lovasz_fused import KnownGradient, Ways
+from lossbench.losses._lovasz_histogram import histogram
+from lossbench.losses._lovasz_plain import histogram_weights, lovasz_weights, plain
+from lossbench.losses._pixel import check_batch, check_choice
 from lossbench.registry import register_loss
 
-
-def lovasz_weights(errors: Tensor, foreground: Tensor) -> Tensor:
-    """Subgradient of the Lovász extension of the Jaccard loss at `errors`, for one class.
-
-    With G foreground pixels, and n pixels of which F foreground among the largest errors up to and including this one,
-    I = G - F, U = G + n - F: the Jaccard loss 1 - I/U grows in this step by 1/U at a foreground pixel and by
-    I / (U (U - 1)) at a background pixel. This closed form (Berman et al. 2018, alg. 1 differences 1 - I/U, which
-    loses half of float32's digits where U is large) is exact to rounding.
-
-    Args:
-        errors: (P,) float, the larger the worse. Pixels that must not count have an error below all others; with no
-            foreground left (I = 0) their weight is exactly 0.
-        foreground: (P,) bool, at least one true.
-
-    Returns:
-        (P,) weights >= 0 in the order of `errors`.
-    """
-    order = errors.argsort(descending=True)
-    hit = foreground[order]
-    seen = hit.cumsum(0)
-    total = seen[-1]
-    rank = torch.arange(1, len(errors) + 1, device=errors.device)
-    intersection = (total - seen).to(errors.dtype)
-    union = (total + rank - seen).to(errors.dtype)
-    # The guard is only for foreground pixels, where U - 1 may be 0 and the value is not used.
-    step = torch.where(hit, 1 / union, intersection / union / (union - 1).clamp(min=1))
-    return torch.empty_like(step).scatter_(0, order, step)
+#: Beyond this the tables outgrow the logits of most batches.
+MAX_BINS = 2**16
 
 
-def lovasz_softmax(logits: Tensor, target: Tensor, *, ignore_index: int = 255) -> Tensor:
+def lovasz_softmax(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    method: Literal["exact", "histogram"] = "exact",
+    bins: int = 4096,
+    ignore_index: int = 255,
+) -> Tensor:
     """Lovász-softmax over the classes present in the batch; see `LovaszSoftmaxLoss`."""
-    pixels = prepare(logits, target, ignore_index)
-    prob = pixels.logits.softmax(1)
-    labels = pixels.target.masked_fill(~pixels.valid, -1)
-    # The one host synchronisation: the number of sorts depends on it.
-    present: list[int] = label_counts(pixels).nonzero().flatten().tolist()
-    # One gradient of the size of prob from unbind; indexing prob[:, c] would make one per class.
-    planes = prob.unbind(1)
-    total = (prob * 0.0).sum() if not present else prob.new_zeros(())
-    for label in present:
-        foreground = labels == label
-        errors = torch.where(foreground, 1 - planes[label], planes[label])
-        with torch.no_grad():
-            ranked = errors.masked_fill(~pixels.valid, -1.0)
-            weights = lovasz_weights(ranked.flatten(), foreground.flatten()).view_as(errors)
-        # The extension is linear in the errors as long as their order stays: its gradient is the weights, and none
-        # goes through the sort.
-        total = total + (weights * errors).sum()
-    return total / max(len(present), 1)
+    check_batch(logits, target)
+    weigh = lovasz_weights if method == "exact" else partial(histogram_weights, bins=bins)
+    # float64 errors do not fit the keys that are sorted.
+    if not can_fuse(logits) or (method == "exact" and logits.dtype == torch.float64):
+        return plain(logits, target, ignore_index, weigh)
+
+    def fast(detached: Tensor, with_grad: bool) -> tuple[Tensor, Tensor | None]:
+        if method == "exact":
+            return exact(detached, target, ignore_index, with_grad)
+        return histogram(detached, target, ignore_index, bins, with_grad)
+
+    ways = Ways(fast, lambda watched: plain(watched, target, ignore_index, weigh))
+    # The function itself cannot see whether gradients are on.
+    loss: Tensor = KnownGradient.apply(logits if torch.is_grad_enabled() else logits.detach(), ways)
+    return loss
 
 
 @register_loss("lovasz_softmax")
@@ -64,8 +52,8 @@ class LovaszSoftmaxLoss(nn.Module):
     """Lovász-softmax: the Lovász extension of the Jaccard loss over the softmax errors, mean over classes present.
 
     Per class c, errors m = 1 - p_c at pixels of the class and p_c elsewhere; the loss is the extension of
-    1 - |intersection| / |union| to such m, exact (by sorting), over all labelled pixels of the batch. At one-hot
-    predictions it equals 1 - mIoU over the classes present in the target.
+    1 - |intersection| / |union| to such m, over all labelled pixels of the batch. At one-hot predictions it equals
+    1 - mIoU over the classes present in the target.
 
     Source: Berman et al. 2018, eq. 8, 9 and 11, alg. 1.
 
@@ -75,23 +63,41 @@ class LovaszSoftmaxLoss(nn.Module):
     different losses. A class absent from the batch's target does not count, even where it is predicted.
     A batch without any labelled pixel gives 0.
 
-    Cost: one sort of all pixels of the batch per class present, and one host synchronisation.
+    The extension is a sum of weights times errors, the weights depending on the order of the errors alone.
+    Method exact sorts the errors of each class present. Method histogram counts them in `bins` bins and lets errors
+    within a bin share their weight: a value between the exact one and 1 / bins below it, and its gradient.
+
+    On a GPU, and with float64 logits for method exact, it is done operation by operation in torch (`_lovasz_plain`),
+    without waiting for the device. On a CPU the gradient is written in the forward pass. NaN or infinity among a
+    labelled pixel's logits makes the loss NaN. Where errors are equal any order is right; the one taken is always the
+    same, whatever the number of threads.
 
     Args:
+        method: how the errors are ordered.
+        bins: number of bins of the method histogram, of equal width over [0, 1].
         ignore_index: label of pixels that count for nothing.
 
     Shapes: logits (N, C, H, W) floating, target (N, H, W) int64 -> scalar, float32 or wider.
 
     Raises:
-        ConfigError: wrong shape or dtype, or a label outside 0..C-1.
+        ParameterError: an unknown method, or bins outside 1..65536.
+        ConfigError: wrong shape or dtype, or a label outside 0..C-1 (on CPU).
     """
 
-    def __init__(self, *, ignore_index: int = 255) -> None:
+    def __init__(
+        self, *, method: Literal["exact", "histogram"] = "exact", bins: int = 4096, ignore_index: int = 255
+    ) -> None:
         super().__init__()
+        check_choice("lovasz_softmax", "method", method, ("exact", "histogram"))
+        if not 1 <= bins <= MAX_BINS:
+            raise ParameterError(f"lovasz_softmax: bins must be in [1, {MAX_BINS}], got {bins}", parameter="bins")
+        self.method: Literal["exact", "histogram"] = method
+        self.bins = bins
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return lovasz_softmax(logits, target, ignore_index=self.ignore_index)
+        return lovasz_softmax(logits, target, method=self.method, bins=self.bins, ignore_index=self.ignore_index)
 
     def extra_repr(self) -> str:
-        return f"ignore_index={self.ignore_index}"
+        bins = f", bins={self.bins}" if self.method == "histogram" else ""
+        return f"method={self.method}{bins}, ignore_index={self.ignore_index}"

@@ -124,3 +124,16 @@ def lovasz_softmax(logits: Tensor, target: Tensor) -> float:
             errors = [1 - p[c] if y == c else p[c] for p, y, _ in labelled]
             losses.append(lovasz_extension(errors, truth, jaccard_loss_of_set))
     return mean(losses)
+
+
+def tversky(logits: Tensor, target: Tensor, alpha: float, beta: float) -> float:
+    """Salehi et al. 2017, eq. 3, over the classes present in the batch."""
+    labelled = list(pixels(logits, target))
+    losses = []
+    for c in range(logits.shape[1]):
+        if any(y == c for _, y, _ in labelled):
+            hits = sum(p[c] for p, y, _ in labelled if y == c)
+            false_positives = sum(p[c] for p, y, _ in labelled if y != c)
+            false_negatives = sum(1 - p[c] for p, y, _ in labelled if y == c)
+            losses.append(1 - hits / (hits + alpha * false_positives + beta * false_negatives))
+    return mean(losses)

@@ -17,13 +17,14 @@ from lossbench.losses import (
     CrossEntropyLoss,
     DropoutFocalLoss,
     FocalLoss,
+    TverskyLoss,
 )
 from lossbench.registry import Plugin, Registry
 from tests.losses.batches import batch
 
 LOSSES = list(Registry("loss"))
 every_loss = pytest.mark.parametrize("plugin", LOSSES, ids=lambda plugin: plugin.name)
-MISSION = ["balanced_ce", "cdfl", "ce", "df", "focal", "lovasz_softmax"]
+MISSION = ["balanced_ce", "cdfl", "ce", "df", "dice", "focal", "jaccard", "lovasz_softmax", "tversky"]
 
 
 def call(plugin: Plugin, logits: Any, target: Any) -> torch.Tensor:
@@ -87,6 +88,8 @@ def test_hint_for_a_channel_axis() -> None:
         (lambda: FocalLoss(alpha=[0.5, -0.5]), "alpha"),
         (lambda: FocalLoss(alpha=[0.5, 0.5], num_classes=3), "alpha"),
         (lambda: FocalLoss(alpha=[]), "alpha"),
+        (lambda: TverskyLoss(alpha=-0.1), "alpha"),
+        (lambda: TverskyLoss(beta=0.0), "beta"),
         (lambda: BalancedCrossEntropyLoss([1, 2], counts="image"), "counts"),
         (lambda: BalancedCrossEntropyLoss([1, 2], normalise="no"), "normalise"),
         (lambda: BalancedCrossEntropyLoss(), "counts"),
@@ -151,4 +154,10 @@ print(*sorted(name for name in sys.modules if name.startswith('lossbench.') and 
 """
     new, ours = run_python(code).splitlines()
     assert not {"torchvision", "pandas", "pydantic", "timm", "segmentation_models_pytorch", "rich"} & set(new.split())
-    assert set(ours.split()) == {"lossbench.errors", "lossbench.losses", "lossbench.registry", "lossbench.signatures"}
+    assert set(ours.split()) == {
+        "lossbench.errors",
+        "lossbench.losses",
+        "lossbench.registry",
+        "lossbench.plugin",
+        "lossbench.signatures",
+    }

@@ -10,7 +10,7 @@ from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor
 
 from lossbench.losses import LovaszSoftmaxLoss
-from lossbench.losses.lovasz_softmax import lovasz_weights
+from lossbench.losses._lovasz_plain import lovasz_weights
 from tests.losses import reference
 from tests.losses.batches import VOID, batch, batches, value_and_grad
 
