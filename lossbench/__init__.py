@@ -7,4 +7,4 @@ __version__ = "0.1.0"
 
 #: Bumped by hand whenever the engine changes in a way that can change a result (sampling order,
 #: augmentation, optimiser, evaluation rule). A record made under another PROTOCOL is shown as stale.
-PROTOCOL = 1
+PROTOCOL = 2

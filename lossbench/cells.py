@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import marshal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lossbench.protocol import Protocol
 from lossbench.signatures import Kind
+
+if TYPE_CHECKING:
+    from lossbench.protocol import Protocol
 
 
 def canonical_json(value: Any) -> str:
@@ -22,6 +25,23 @@ def canonical_json(value: Any) -> str:
 def short_hash(value: Any) -> str:
     """16 hex digits (64 bits) of the SHA-256 of the canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """`short_hash` of a `Cell.identity` that was read from JSON; what its seeds share is made canonical once."""
+    rest = {key: value for key, value in identity.items() if key != "seed"}
+    seed = identity["seed"]
+    if type(seed) is not int or not rest or max(rest) > "seed":
+        return short_hash(identity)
+    # "seed" is the last key of the canonical text.
+    text = f'{_canonical_rest(marshal.dumps(rest, 2))[:-1]},"seed":{seed}}}'
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=4096)
+def _canonical_rest(marshalled: bytes) -> str:
+    # Version 2 of marshal has no references: equal bytes are equal values.
+    return canonical_json(marshal.loads(marshalled))
 
 
 def _identity_of(value: Any) -> Any:
@@ -114,7 +134,7 @@ class Cell:
             "backbone": self.backbone.identity,
             "loss": self.loss.identity,
             "seed": self.seed,
-            "protocol": self.protocol.model_dump(mode="json"),
+            "protocol": self.protocol.identity(),
         }
 
     @cached_property
@@ -140,6 +160,8 @@ class Cell:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Cell:
+        from lossbench.protocol import Protocol  # brings pydantic, which readers of records do without
+
         return cls(
             dataset=Component.from_json(data["dataset"]),
             backbone=Component.from_json(data["backbone"]),

@@ -6,9 +6,13 @@ the cell's identity; what cannot change a result (devices, worker counts, paths)
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+#: Marks a field that came after the first records: at its default it is no part of a cell's identity, so that those
+#: records stay the cells they are.
+LATER: dict[str, JsonValue] = {"later": True}
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -51,12 +55,22 @@ class Protocol(BaseModel):
         default="none", description="autocast dtype of training; losses and evaluation are in float32 all the same"
     )
     channels_last: bool = Field(default=True, description="NHWC memory layout")
+    compile: bool = Field(
+        default=False, description="torch.compile of the trunk in training (needs a compiler)", json_schema_extra=LATER
+    )
     deterministic: bool = Field(default=False, description="torch.use_deterministic_algorithms")
     eval_every: Annotated[int, Field(ge=0)] = Field(
         default=0, description="score the validation split every so many steps (0: only at the end)"
     )
     train_split: str = "train"
     eval_split: str = "val"
+
+    def identity(self) -> dict[str, Any]:
+        """What of the protocol is part of a cell's identity, as JSON: every field, but later ones at their default."""
+        fields = type(self).model_fields
+        added = {name for name, info in fields.items() if info.json_schema_extra == LATER}
+        values = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if name not in added or value != fields[name].default}
 
     @model_validator(mode="after")
     def _consistent(self) -> Protocol:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lossbench.cells import Cell, Component, canonical_json, short_hash
+from lossbench.cells import Cell, Component, canonical_json, identity_hash, short_hash
 from lossbench.protocol import Protocol
 
 CELL = Cell(
@@ -37,6 +37,16 @@ def test_the_id_is_a_fixed_function_of_the_cell() -> None:
     assert short_hash({"b": [1, 2.5, None], "a": "x"}) == "ce74053d7a9997b7"
     assert len(CELL.id) == 16
     assert CELL.id == short_hash(CELL.identity)
+
+
+def test_later_protocol_fields_leave_the_ids_of_older_cells() -> None:
+    """Nor are such fields free to change a number in silence: away from its default one makes another cell."""
+    assert CELL.id == "94cfeaad0dc3a63a"
+    assert "compile" not in CELL.identity["protocol"]
+    compiled = replace(CELL, protocol=Protocol(iterations=10, compile=True))
+    assert compiled.identity["protocol"] == CELL.identity["protocol"] | {"compile": True}
+    assert compiled.id != CELL.id
+    assert Cell.from_json(json.loads(json.dumps(compiled.to_json()))) == compiled
 
 
 @pytest.mark.parametrize(
@@ -117,3 +127,11 @@ def test_a_cell_with_a_path_survives_json(tmp_path: Path) -> None:
 def test_a_title_stands_for_all_parameters() -> None:
     component = Component("folder", {"title": "my scans", "path": Path("x"), "classes": ["a"]}, ("title", "path"))
     assert component.label == "my scans"
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"seed": 2**70}, {"seed": True}, {"zeta": 1}, {"protocol": {"lr": 1e-05, "é": [1, None]}}]
+)
+def test_the_hash_of_a_read_identity_is_the_hash_of_any_value(more: dict[str, object]) -> None:
+    identity = {**CELL.identity, **more}
+    assert identity_hash(identity) == short_hash(identity)

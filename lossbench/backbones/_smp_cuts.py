@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.backbones._layers import check_dropout, crop, pad_to_multiple, switch_off_dropout
-from lossbench.backbones.base import Backbone
+from lossbench.backbones.base import Backbone, Narrow
 from lossbench.errors import ConfigError
 
 #: Rate of the dropout that is put before the last layer of an architecture without one.
@@ -69,8 +69,23 @@ class SegmentationModel(Backbone):
         """(N, 3, H, W) -> the decoder's output."""
         return self.decoder(self.encode(images))
 
+    def refine(self, features: Any) -> Tensor:
+        """What lies between the trunk and smp's segmentation head."""
+        refined: Tensor = self.dropout(features)
+        return refined
+
+    def narrow(self, features: Any, size: tuple[int, int]) -> Narrow | None:
+        convolution, upsampling, *_ = self.segmentation_head
+        if not isinstance(upsampling, nn.Upsample):  # a decoder that ends at full size
+            return None
+        assert isinstance(upsampling.scale_factor, float)
+        return _before_widening(convolution(self.refine(features)), upsampling.scale_factor)
+
     def head(self, features: Any, size: tuple[int, int]) -> Tensor:
-        return crop(self.segmentation_head(self.dropout(features)), size)
+        narrow = self.narrow(features, size)
+        if narrow is not None:
+            return narrow.widened(size)
+        return crop(self.segmentation_head(self.refine(features)), size)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         return list(self.encoder.parameters())
@@ -87,11 +102,8 @@ class DPT(SegmentationModel):
         features: Tensor = self.segmentation_head.head[:3](self.decoder(maps, prefix_tokens))
         return features
 
-    def head(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        logits = self.segmentation_head.head[3:](features)
-        factor = self.segmentation_head.upsampling_factor
-        wide = nn.functional.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=True)
-        return crop(wide, size)
+    def narrow(self, features: Tensor, size: tuple[int, int]) -> Narrow:
+        return _before_widening(self.segmentation_head.head[3:](features), self.segmentation_head.upsampling_factor)
 
 
 class DeepLabV3(SegmentationModel):
@@ -106,10 +118,10 @@ class DeepLabV3(SegmentationModel):
     def trunk(self, images: Tensor) -> Tensor:
         return _pyramid(self.decoder.aspp, self.encode(images)[-1])
 
-    def head(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+    def refine(self, features: Tensor) -> Tensor:
         decoder = self.decoder
-        decoded = decoder.relu(decoder.bn(decoder.conv(decoder.aspp.project[3:](features))))
-        return crop(self.segmentation_head(decoded), size)
+        refined: Tensor = decoder.relu(decoder.bn(decoder.conv(decoder.aspp.project[3:](features))))
+        return refined
 
 
 class DeepLabV3Plus(SegmentationModel):
@@ -125,12 +137,17 @@ class DeepLabV3Plus(SegmentationModel):
         maps = self.encode(images)
         return _pyramid(self.decoder.aspp[0], maps[-1]), self.decoder.block1(maps[2])
 
-    def head(self, features: tuple[Tensor, Tensor], size: tuple[int, int]) -> Tensor:
+    def refine(self, features: tuple[Tensor, Tensor]) -> Tensor:
         pyramid, low_level = features
         decoder = self.decoder
         high_level = decoder.up(decoder.aspp[1:](decoder.aspp[0].project[3:](pyramid)))
-        decoded = decoder.block2(torch.cat([high_level, low_level], dim=1))
-        return crop(self.segmentation_head(decoded), size)
+        refined: Tensor = decoder.block2(torch.cat([high_level, low_level], dim=1))
+        return refined
+
+
+def _before_widening(logits: Tensor, factor: float) -> Narrow:
+    """smp widens with the corners aligned."""
+    return Narrow(logits, (int(logits.shape[-2] * factor), int(logits.shape[-1] * factor)), align_corners=True)
 
 
 def _pyramid(aspp: Any, features: Tensor) -> Tensor:

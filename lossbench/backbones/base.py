@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class Narrow(NamedTuple):
+    """Logits before the bilinear widening that ends a head.
+
+    Attributes:
+        logits: (N, num_classes, h, w).
+        size: height and width they are widened to. What lies beyond the wanted size, right and below, is cut off.
+        align_corners: as in `torch.nn.functional.interpolate`.
+    """
+
+    logits: Tensor
+    size: tuple[int, int]
+    align_corners: bool = False
+
+    def widened(self, size: tuple[int, int]) -> Tensor:
+        """The logits (N, num_classes, *size)."""
+        wide = F.interpolate(self.logits, size=self.size, mode="bilinear", align_corners=self.align_corners)
+        return wide[..., : size[0], : size[1]]
 
 
 class Backbone(nn.Module, ABC):
@@ -25,6 +45,11 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def head(self, features: Any, size: tuple[int, int]) -> Tensor:
         """Logits (N, num_classes, *size) in the dtype of the features, bilinearly widened to `size`."""
+
+    def narrow(self, features: Any, size: tuple[int, int]) -> Narrow | None:
+        """The head without its last step, for heads that end in a bilinear widening: `head(features, size)` is
+        `narrow(features, size).widened(size)`. None, and nothing drawn, for other heads."""
+        return None
 
     @abstractmethod
     def encoder_parameters(self) -> list[nn.Parameter]:

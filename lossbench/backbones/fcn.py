@@ -11,9 +11,9 @@ from torchvision.models import ResNet50_Weights, ResNet101_Weights
 from torchvision.models.segmentation import fcn_resnet50 as torchvision_fcn_resnet50
 from torchvision.models.segmentation import fcn_resnet101 as torchvision_fcn_resnet101
 
-from lossbench.backbones._layers import check_dropout, widen
+from lossbench.backbones._layers import check_dropout
 from lossbench.backbones._weights import check_weights, fetch, load_file, load_state
-from lossbench.backbones.base import Backbone
+from lossbench.backbones.base import Backbone, Narrow
 from lossbench.registry import register_backbone
 
 
@@ -39,8 +39,11 @@ class TorchvisionFCN(Backbone):
         features: Tensor = self.classifier[:3](self.backbone(images)["out"])
         return features
 
+    def narrow(self, features: Tensor, size: tuple[int, int]) -> Narrow:
+        return Narrow(self.classifier[3:](features), size)
+
     def head(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        return widen(self.classifier[3:](features), size)
+        return self.narrow(features, size).widened(size)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         return list(self.backbone.parameters())

@@ -12,7 +12,7 @@ from torchvision.models import VGG16_Weights, vgg16
 
 from lossbench.backbones._layers import check_dropout, crop
 from lossbench.backbones._weights import State, check_weights, fetch, load_file, load_state
-from lossbench.backbones.base import Backbone
+from lossbench.backbones.base import Backbone, Narrow
 from lossbench.registry import register_backbone
 
 #: Indices of pool3 and pool4 in torchvision's `vgg16().features`.
@@ -76,15 +76,17 @@ class FCN8s(Backbone):
         fc6 = F.relu(_convolve(self.encoder["fc6"], features[POOL4 + 1 :](pool4)))
         return self.score_pool3(pool3), self.score_pool4(pool4), fc6
 
-    def head(self, features: tuple[Tensor, Tensor, Tensor], size: tuple[int, int]) -> Tensor:
+    def narrow(self, features: tuple[Tensor, Tensor, Tensor], size: tuple[int, int]) -> Narrow:
         score3, score4, fc6 = features
         fc7 = F.relu(self.encoder["fc7"](self.dropout6(fc6)))
         score = self.score(self.dropout7(fc7))
         # Maps are rounded up, so an upsampled one may be larger than its skip, never smaller.
         score = score4 + crop(self.upscore2(score), _size(score4))
         score = score3 + crop(self.upscore4(score), _size(score3))
-        wide = F.interpolate(score, scale_factor=8.0, mode="bilinear", align_corners=False)
-        return crop(wide, size)
+        return Narrow(score, (8 * score.shape[-2], 8 * score.shape[-1]))
+
+    def head(self, features: tuple[Tensor, Tensor, Tensor], size: tuple[int, int]) -> Tensor:
+        return self.narrow(features, size).widened(size)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         return list(self.encoder.parameters())

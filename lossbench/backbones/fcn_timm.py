@@ -9,9 +9,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from lossbench.backbones._layers import check_dropout, crop, fcn_head, pad_to_multiple, switch_off_dropout, widen
+from lossbench.backbones._layers import check_dropout, fcn_head, pad_to_multiple, switch_off_dropout, widen
 from lossbench.backbones._weights import check_weights, load_file, model_hub
-from lossbench.backbones.base import Backbone
+from lossbench.backbones.base import Backbone, Narrow
 from lossbench.errors import ConfigError, ParameterError, UnknownNameError, did_you_mean
 from lossbench.registry import register_backbone
 
@@ -79,9 +79,12 @@ class TimmFCN(Backbone):
         features: Tensor = self.classifier[:3](fused)
         return features
 
-    def head(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+    def narrow(self, features: Tensor, size: tuple[int, int]) -> Narrow:
         padded = (size[0] + -size[0] % self.multiple, size[1] + -size[1] % self.multiple)
-        return crop(widen(self.classifier[3:](features), padded), size)
+        return Narrow(self.classifier[3:](features), padded)
+
+    def head(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.narrow(features, size).widened(size)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         return list(self.encoder.parameters())

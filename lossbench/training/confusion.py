@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
 #: Labels 0..255 each get a row; those that are no class are cut off at the end.
 ROWS = 256
 

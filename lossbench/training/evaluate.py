@@ -29,6 +29,17 @@ class Evaluation:
     per_image: NDArray[np.int32]
 
 
+def predict(logits: Tensor) -> Tensor:
+    """(N, H, W) int64 class of the largest logit (N, C, H, W), the lowest of equals.
+
+    argmax over planes that lie apart takes a CPU 15 times as long as max, which finds the values too; where the classes
+    of a pixel lie side by side it is the quicker one.
+    """
+    if logits.device.type == "cpu" and logits.is_contiguous():
+        return logits.max(dim=1).indices
+    return logits.argmax(dim=1)
+
+
 @torch.no_grad()
 def evaluate(
     model: Backbone,
@@ -65,7 +76,7 @@ def evaluate(
             inputs = normalise(images.to(device, non_blocking=True))
             if channels_last:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
-            prediction = model(inputs).argmax(dim=1)
+            prediction = predict(model(inputs))
             matrices = confusion_matrices(targets.to(device, non_blocking=True), prediction, num_classes)
             total += matrices.sum(dim=0)
             counts.append(image_counts(matrices).to(torch.int32))

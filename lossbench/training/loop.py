@@ -20,9 +20,11 @@ from lossbench import metrics
 from lossbench.backbones.base import Backbone
 from lossbench.data.batches import TrainBatches, normalise, prefetch
 from lossbench.protocol import Protocol
+from lossbench.training.compiled import compile_trunk
 from lossbench.training.confusion import confusion_matrices
-from lossbench.training.losscall import blame, call_loss, extra_forwards, takes_resample
-from lossbench.training.montecarlo import make_resampler
+from lossbench.training.evaluate import predict
+from lossbench.training.losscall import blame, call_loss, extra_forwards, micro_batch_shares, takes_resample
+from lossbench.training.montecarlo import Resampler
 from lossbench.training.optim import build_optimizer, learning_rate, set_learning_rate, trainable
 from lossbench.training.seeding import derive_seed
 from lossbench.training.timing import StepTimer
@@ -85,6 +87,10 @@ class Trainer:
         self.seconds = 0.0
         self._unread: list[tuple[int, Tensor, Tensor]] = []
         self._monte_carlo = takes_resample(loss)
+        self._trunk = compile_trunk(model) if protocol.compile else model.trunk
+        self._compiling = protocol.compile
+        #: Wall seconds of the steps that compiled (the first, and the first after a resumption).
+        self.compile_s = 0.0
         self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.float64)
         self._log_every = max(1, math.ceil(protocol.iterations / CURVE_POINTS))
 
@@ -98,7 +104,7 @@ class Trainer:
         started, before = time.perf_counter(), self.seconds
         self.model.train()
         self.loss.train()
-        source = prefetch(self.batches, self.step, self.protocol.iterations)
+        source = prefetch(self.batches, self.step, self.protocol.iterations, pin=self.device.type == "cuda")
         try:
             while self.step < self.protocol.iterations and self.diverged is None:
                 if self._should_stop():
@@ -114,15 +120,11 @@ class Trainer:
         return True
 
     def _one_step(self, images: Tensor, target: Tensor) -> None:
-        protocol, step = self.protocol, self.step
+        protocol, step, started = self.protocol, self.step, time.perf_counter()
         lr = learning_rate(step, protocol)
         set_learning_rate(self.optimizer, lr)
         parts = protocol.accumulate
-        # Each micro-batch weighs by its labelled pixels, so that for per-pixel losses the accumulated step
-        # equals the step of the whole batch. Counted on the host, where the targets still are.
-        labelled = [int((part != self.batches.split.ignore_index).sum()) for part in target.chunk(parts)]
-        everything = sum(labelled)
-        shares = [n / everything if everything else 1 / parts for n in labelled]
+        shares = micro_batch_shares(target, parts, self.batches.split.ignore_index)
         log = step % self._log_every == 0 or step == protocol.iterations - 1
         values = []
         for part, (x, y, share) in enumerate(zip(images.chunk(parts), target.chunk(parts), shares, strict=True)):
@@ -137,7 +139,11 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.timer.mark("optimizer")
-        self.timer.stop()
+        if self._compiling:  # not what a step costs
+            self.compile_s += time.perf_counter() - started
+            self._compiling = False
+        else:
+            self.timer.stop()
         self.step += 1
         if log:
             self._log(step, float(torch.stack(values).sum()), lr)
@@ -154,7 +160,7 @@ class Trainer:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         size = (inputs.shape[-2], inputs.shape[-1])
         with self._autocast():
-            features = self.model.trunk(inputs)
+            features = self._trunk(inputs)
             logits = self.model.head(features, size)
             resample = self._resampler(features, size, seed)
         self.timer.mark("forward")
@@ -166,7 +172,7 @@ class Trainer:
         torch.autograd.backward(self.scaler.scale(value * share))
         self.timer.mark("backward")
         if log:
-            matrix = confusion_matrices(target, logits.detach().argmax(dim=1), self.num_classes).sum(dim=0)
+            matrix = confusion_matrices(target, predict(logits.detach()), self.num_classes).sum(dim=0)
             self._confusion = 0.8 * self._confusion + matrix.cpu()
             self.timer.mark("log")
         return detached
@@ -197,13 +203,13 @@ class Trainer:
         """Monte-Carlo passes for a loss that asks for them, in the precision that is active now."""
         if not self._monte_carlo:
             return None
-        return make_resampler(self.model, features, size, seed=derive_seed(seed, "monte carlo"))
+        return Resampler(self.model, features, size, seed=derive_seed(seed, "monte carlo"))
 
     def _log(self, step: int, loss: float, lr: float) -> None:
         self.curve.add(step=step, loss=loss, lr=lr)
         for name, value in getattr(self.loss, "diagnostics", {}).items():
             self.diagnostics.setdefault(name, []).append(float(value))
-        miou = float(metrics.mean(metrics.iou(self._confusion.numpy())))
+        miou = metrics.mean_iou(self._confusion.numpy())
         self._on_log(self.step, loss, miou)
 
     def state(self) -> dict[str, Any]:
@@ -220,6 +226,7 @@ class Trainer:
             "timer": self.timer.state(),
             "confusion": self._confusion,
             "seconds": self.seconds,
+            "compile_s": self.compile_s,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -234,3 +241,4 @@ class Trainer:
         self.timer.load(state["timer"])
         self._confusion = state["confusion"]
         self.seconds = state["seconds"]
+        self.compile_s = state.get("compile_s", 0.0)

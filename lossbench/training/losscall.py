@@ -25,6 +25,17 @@ def extra_forwards(loss: nn.Module) -> int:
     return int(getattr(loss, "extra_forwards", 0))
 
 
+def micro_batch_shares(target: Tensor, parts: int, ignore_index: int) -> list[float]:
+    """The weight of each of the `parts` a batch's targets are split into: its share of the labelled pixels, so that for
+    per-pixel losses the accumulated step equals the step of the whole batch. Reads the targets: give it those of the
+    host."""
+    if parts == 1:
+        return [1.0]
+    labelled = [int((part != ignore_index).sum()) for part in target.chunk(parts)]
+    everything = sum(labelled)
+    return [n / everything if everything else 1 / parts for n in labelled]
+
+
 def call_loss(loss: nn.Module, name: str, logits: Tensor, target: Tensor, resample: Resample | None) -> Tensor:
     """The scalar loss of a batch, with autocast off. Raises ConfigError when it is not a floating scalar."""
     with torch.autocast(logits.device.type, enabled=False):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import count
 from typing import Any
 
 import torch
@@ -17,12 +16,12 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
-from lossbench.backbones.base import Backbone
+from lossbench.backbones.base import Backbone, Narrow
 from lossbench.training.seeding import derive_seed
 
 
-def make_resampler(backbone: Backbone, features: Any, size: tuple[int, int], *, seed: int) -> Callable[[], Tensor]:
-    """A function that returns fresh stochastic logits of the batch behind `features`, at every call.
+class Resampler:
+    """Returns fresh stochastic logits of the batch behind `features`, at every call.
 
     Call k (0, 1, ...) draws from a generator seeded by (seed, k) alone, so its masks do not depend on what the training
     pass drew, and the training pass not on whether anything was resampled. A call leaves everything as it was: the
@@ -31,30 +30,43 @@ def make_resampler(backbone: Backbone, features: Any, size: tuple[int, int], *, 
 
     Dropout layers are active whatever mode the backbone is in; all else is in the mode it is in. Gradient is recorded
     as the caller's grad mode says: under `torch.no_grad()` none is; otherwise it flows through the features into the
-    trunk. Autocast is as it was where this function was called, so call it where the training pass runs.
+    trunk. Autocast is as it was where this object was made, so make it where the training pass runs.
 
     Args:
         backbone: the network, weights as in the training pass.
         features: what `backbone.trunk` returned for the batch.
         size: height and width of the logits.
         seed: a different one for every step and cell; see `derive_seed`.
-
-    Returns:
-        A function without arguments that returns logits (N, num_classes, *size).
     """
-    device = next((tensor.device for tensor in _tensors(features)), torch.device("cpu"))
-    autocast = _current_autocast(device.type)
-    modules = list(backbone.modules())
-    dropouts = [module for module in modules if isinstance(module, _DropoutNd)]
-    norms = [module for module in modules if isinstance(module, _NormBase)]
-    numbers = count()
 
-    def resample() -> Tensor:
-        number = next(numbers)
-        with _own_generator(device, derive_seed(seed, number)), _active(dropouts), _untouched(norms), autocast():
-            return backbone.head(features, size)
+    def __init__(self, backbone: Backbone, features: Any, size: tuple[int, int], *, seed: int) -> None:
+        self._backbone, self._features, self._size, self._seed = backbone, features, size, seed
+        self._device = next((tensor.device for tensor in _tensors(features)), torch.device("cpu"))
+        self._autocast = _current_autocast(self._device.type)
+        modules = list(backbone.modules())
+        self._dropouts = [module for module in modules if isinstance(module, _DropoutNd)]
+        self._norms = [module for module in modules if isinstance(module, _NormBase)]
+        self._passes = 0
 
-    return resample
+    def __call__(self) -> Tensor:
+        """Logits (N, num_classes, *size) of the next pass."""
+        with self._pass():
+            return self._backbone.head(self._features, self._size)
+
+    def narrow(self) -> Narrow | None:
+        """The next pass before its bilinear widening: that of `__call__`, at a fraction of the cost. None, and no pass
+        counted, from a backbone whose head does not end in one."""
+        with self._pass():
+            made = self._backbone.narrow(self._features, self._size)
+        self._passes -= made is None
+        return made
+
+    @contextmanager
+    def _pass(self) -> Iterator[None]:
+        seed = derive_seed(self._seed, self._passes)
+        self._passes += 1
+        with _own_generator(self._device, seed), _active(self._dropouts), _untouched(self._norms), self._autocast():
+            yield
 
 
 @contextmanager

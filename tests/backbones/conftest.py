@@ -57,9 +57,12 @@ def shared(request: pytest.FixtureRequest) -> Built:
 
 @pytest.fixture
 def built(shared: Built) -> Iterator[Built]:
-    """`shared` in train mode, with no gradients left over."""
+    """`shared` in train mode, with no gradients and no running statistics left over from other tests."""
     shared.network.train()
     shared.network.zero_grad(set_to_none=True)
     torch.manual_seed(0)
+    buffers = [(buffer, buffer.clone()) for buffer in shared.network.buffers()]
     yield shared
+    for buffer, before in buffers:
+        buffer.copy_(before)
     shared.network.zero_grad(set_to_none=True)

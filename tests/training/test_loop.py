@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from lossbench.backbones.base import Backbone
 from lossbench.data.batches import TrainBatches
 from lossbench.data.cache import CachedSplit, open_split
 from lossbench.datasets.base import SegmentationDataset
-from lossbench.errors import ConfigError
+from lossbench.errors import ConfigError, SetupError
 from lossbench.protocol import Protocol
 from lossbench.training.loop import Trainer
 from lossbench.training.seeding import seed_everything
@@ -157,12 +158,15 @@ def test_a_loss_that_is_not_finite_for_sane_logits_is_blamed(train: Callable[...
         train(Broken())
 
 
-def test_stop_and_go_on_from_the_state(train: Callable[..., Trainer]) -> None:
-    whole = train(CE(), dropout=0.5, amp="bf16")
-    first = train(CE(), dropout=0.5, amp="bf16", run=False)
+@pytest.mark.parametrize("amp", ["none", "bf16", "fp16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_stop_and_go_on_from_the_state(train: Callable[..., Trainer], amp: str, optimizer: str) -> None:
+    settings: dict[str, Any] = {"dropout": 0.5, "amp": amp, "optimizer": optimizer}
+    whole = train(CE(), **settings)
+    first = train(CE(), **settings, run=False)
     first._should_stop = lambda: first.step >= 2
     assert not first.run()
-    second = train(CE(), dropout=0.5, amp="bf16", run=False)
+    second = train(CE(), **settings, run=False)
     second.load_state(first.state())
     assert second.run()
     assert torch.equal(flat(whole), flat(second))
@@ -190,3 +194,31 @@ def test_evaluation_on_the_way_is_in_the_curve_and_changes_nothing(split: Cached
     scored, plain = run(2), run(0)
     assert scored.curve.points["eval_step"] == [2, 4, 6]
     assert torch.equal(flat(scored), flat(plain))
+
+
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+def test_a_compiled_trunk_changes_rounding_alone(train: Callable[..., Trainer]) -> None:
+    plain, compiled = train(CE(), dropout=0.5), train(CE(), dropout=0.5, compile=True)
+    torch.testing.assert_close(flat(compiled), flat(plain), rtol=1e-4, atol=1e-6)
+    assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
+    assert compiled.compile_s > 0
+    assert plain.compile_s == 0
+    assert len(compiled.timer.state()) == len(plain.timer.state()) - 1, "the step that compiled is no measure"
+    again = train(CE(), run=False, compile=True)
+    again.load_state(compiled.state())
+    assert again.compile_s == compiled.compile_s
+
+
+def test_without_a_compiler_it_says_what_to_do(
+    train: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing compiled before
+    torch.compiler.reset()
+    with pytest.raises(SetupError, match=r"torch.compile failed: .*compiler") as caught:
+        train(CE(), compile=True)
+    assert "compile: false" in (caught.value.hint or "")

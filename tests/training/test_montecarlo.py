@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.backbones.base import Backbone
-from lossbench.training.montecarlo import make_resampler
+from lossbench.training.montecarlo import Resampler
 
 SIZE = (6, 8)
 
@@ -79,7 +79,7 @@ def test_leaves_no_trace(net: Net, images: Tensor, training: bool, grad: bool) -
     net.train(training)
     features = net.trunk(images)
     before = traces(net)
-    resample = make_resampler(net, features, SIZE, seed=5)
+    resample = Resampler(net, features, SIZE, seed=5)
     with torch.set_grad_enabled(grad):
         passes = [resample() for _ in range(5)]
     assert equal(before, traces(net))
@@ -101,7 +101,7 @@ def test_leaves_no_trace_when_the_head_raises(net: Net, images: Tensor) -> None:
     features = net.trunk(images)
     net.broken = True
     before = traces(net)
-    resample = make_resampler(net, features, SIZE, seed=5)
+    resample = Resampler(net, features, SIZE, seed=5)
     with pytest.raises(RuntimeError, match="the head broke"):
         resample()
     assert equal(before, traces(net))
@@ -111,7 +111,7 @@ def test_a_pass_depends_on_seed_and_number_alone(net: Net, images: Tensor) -> No
     features = net.trunk(images)
 
     def passes(seed: int) -> list[Tensor]:
-        resample = make_resampler(net, features, SIZE, seed=seed)
+        resample = Resampler(net, features, SIZE, seed=seed)
         return [resample() for _ in range(3)]
 
     torch.manual_seed(1)
@@ -126,7 +126,7 @@ def test_training_pass_is_the_same_with_and_without_resampling(net: Net, images:
     def logits(resamplings: int) -> Tensor:
         torch.manual_seed(4)
         features = net.trunk(images)
-        resample = make_resampler(net, features, SIZE, seed=1)
+        resample = Resampler(net, features, SIZE, seed=1)
         for _ in range(resamplings):
             resample()
         return net.head(features, SIZE)
@@ -138,7 +138,7 @@ def test_distribution_is_that_of_whole_passes(net: Net, images: Tensor) -> None:
     """Means and variances of every logit over 1000 passes of either kind, by two-sample z scores."""
     count = 1000
     with torch.no_grad():
-        resample = make_resampler(net, net.trunk(images), SIZE, seed=3)
+        resample = Resampler(net, net.trunk(images), SIZE, seed=3)
         heads = torch.stack([resample() for _ in range(count)]).double()
         torch.manual_seed(17)
         wholes = torch.stack([net(images) for _ in range(count)]).double()
@@ -158,7 +158,7 @@ def test_dropout_samples_in_eval_mode_too_and_batchnorm_stays_in_eval(net: Net, 
     net(images)  # running statistics away from their start
     net.eval()
     features = net.trunk(images)
-    resample = make_resampler(net, features, SIZE, seed=1)
+    resample = Resampler(net, features, SIZE, seed=1)
     with torch.no_grad():
         assert not torch.equal(resample(), resample())
         for module in (net.drop, net.drop2d):
@@ -168,7 +168,7 @@ def test_dropout_samples_in_eval_mode_too_and_batchnorm_stays_in_eval(net: Net, 
 
 def test_gradient_follows_the_callers_mode(net: Net, images: Tensor) -> None:
     features = net.trunk(images)
-    resample = make_resampler(net, features, SIZE, seed=1)
+    resample = Resampler(net, features, SIZE, seed=1)
     with torch.no_grad():
         assert not resample().requires_grad
     resample().sum().backward()
@@ -179,7 +179,7 @@ def test_gradient_follows_the_callers_mode(net: Net, images: Tensor) -> None:
 def test_gradient_of_two_passes_adds_up(net: Net, images: Tensor) -> None:
     def gradient(*numbers: int) -> Tensor:
         net.zero_grad()
-        resample = make_resampler(net, net.trunk(images), SIZE, seed=1)
+        resample = Resampler(net, net.trunk(images), SIZE, seed=1)
         total = torch.stack([(resample() ** 2).sum() for _ in range(2)])
         total[list(numbers)].sum().backward()
         assert net.out.weight.grad is not None
@@ -196,16 +196,16 @@ def test_autocast_is_that_of_the_training_pass(net: Net, images: Tensor, device:
 
     with inside(True):
         features = net.trunk(images)
-        resample = make_resampler(net, features, SIZE, seed=1)
+        resample = Resampler(net, features, SIZE, seed=1)
         with inside(False), torch.no_grad():
             off = resample()
-        again = make_resampler(net, features, SIZE, seed=1)
+        again = Resampler(net, features, SIZE, seed=1)
         with torch.no_grad():
             on = again()
         logits = net.head(features, SIZE)
     logits.float().sum().backward()
     with torch.no_grad():
-        outside = make_resampler(net, {"maps": (features["maps"][0].float(),)}, SIZE, seed=1)()
+        outside = Resampler(net, {"maps": (features["maps"][0].float(),)}, SIZE, seed=1)()
     assert off.dtype == on.dtype == torch.bfloat16
     assert torch.equal(off, on)
     assert outside.dtype == torch.float32
@@ -218,7 +218,7 @@ def test_inference_in_a_loop_of_makers(net: Net, images: Tensor) -> None:
 
     def steps() -> Iterator[Callable[[], Tensor]]:
         for step in range(3):
-            yield make_resampler(net, net.trunk(images), SIZE, seed=step)
+            yield Resampler(net, net.trunk(images), SIZE, seed=step)
 
     with torch.no_grad():
         first = [resample() for resample in steps()]

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -66,6 +67,70 @@ def test_head_trains_at_its_factor_and_learnable_losses_train_too(name: str) -> 
     assert rate[id(model.classifier.weight)] == 0.05
     assert rate[id(loss.weight)] == 0.05
     assert {id(p) for p in trainable(optimizer)} == {id(p) for p in (*model.parameters(), *loss.parameters())}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_step_the_scaler_skips_leaves_no_trace(name: str) -> None:
+    def run(*gradients: float) -> Tensor:
+        torch.manual_seed(0)
+        optimizer = build_optimizer(TwoParts(), nn.Identity(), Protocol(optimizer=name, amp="fp16"))  # type: ignore[arg-type]
+        scaler = torch.amp.GradScaler("cpu")
+        scaler.scale(torch.ones(()))
+        for gradient in gradients:
+            for parameter in trainable(optimizer):
+                parameter.grad = torch.full_like(parameter, gradient) * scaler.get_scale()
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+        return torch.cat([parameter.detach().flatten() for parameter in trainable(optimizer)])
+
+    assert torch.equal(run(math.inf, 1.0, 2.0), run(1.0, 2.0))
+
+
+def stepped(optimizer: torch.optim.Optimizer, steps: int) -> Tensor:
+    """All weights after some steps with gradients that depend on the step alone."""
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(step)
+        for parameter in trainable(optimizer):
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+    return torch.cat([parameter.detach().flatten() for parameter in trainable(optimizer)])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_fused_is_the_plain_loop_up_to_rounding(name: str) -> None:
+    def build() -> torch.optim.Optimizer:
+        torch.manual_seed(0)
+        return build_optimizer(TwoParts(), nn.Identity(), Protocol(optimizer=name))  # type: ignore[arg-type]
+
+    fused, plain = build(), build()
+    for group in plain.param_groups:
+        assert group["fused"]
+        group |= {"fused": False, "foreach": False}
+    start = stepped(build(), 0)
+    a, b = stepped(fused, 20), stepped(plain, 20)
+    assert torch.linalg.vector_norm(a - b) <= 1e-6 * torch.linalg.vector_norm(a - start)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("saved_fused", [True, False])
+def test_its_state_loads_and_goes_on(name: str, saved_fused: bool) -> None:
+    """Bit for bit; and the state of an optimiser that was not fused loads too."""
+
+    def build() -> torch.optim.Optimizer:
+        torch.manual_seed(0)
+        return build_optimizer(TwoParts(), nn.Identity(), Protocol(optimizer=name))  # type: ignore[arg-type]
+
+    first, second = build(), build()
+    if not saved_fused:
+        for group in first.param_groups:
+            group |= {"fused": False, "foreach": False}
+    stepped(first, 3)
+    with torch.no_grad():
+        for parameter, value in zip(trainable(second), trainable(first), strict=True):
+            parameter.copy_(value)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert torch.equal(stepped(first, 4), stepped(second, 4))
 
 
 def test_frozen_parameters_are_left_out() -> None:
