@@ -12,15 +12,17 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import lossbench
-from lossbench.cells import Cell
 from lossbench.errors import UnknownNameError
-from lossbench.records import Record
-from lossbench.registry import GROUPS, KINDS, Kind, Plugin, Registry
+from lossbench.plugin import Plugin, syntax_tree
+from lossbench.registry import GROUPS, KINDS, Kind, Registry
+
+if TYPE_CHECKING:
+    from lossbench.cells import Cell
 
 #: Distributions whose version can change a number.
 PACKAGES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy", "pillow", "scipy")
@@ -38,6 +40,7 @@ def collect(
     suite: str | None,
     started: datetime | None = None,
     finished: datetime | None = None,
+    code: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Everything a reader needs to judge or repeat a run, as plain JSON. Holds no host name and no user name.
 
@@ -48,19 +51,22 @@ def collect(
         command: the command line, as text or as arguments.
         suite: name of the suite, if one was run.
         started, finished: aware datetimes; stored in UTC. `finished` defaults to now.
+        code: `code_hash` of each plugin as it was when it was imported; by default as its file is now.
 
     Returns: keys `lossbench`, `protocol`, `code`, `packages`, `hardware`, `os`, `git`, `data`, `command`, `suite`,
         `started`, `finished`. Raises UnknownNameError when a plugin of the cell is not registered.
     """
-    code = {kind: code_hash(registries[kind].get(getattr(cell, kind).name)) for kind in KINDS}
+    if code is None:
+        code = {kind: code_hash(registries[kind].get(getattr(cell, kind).name)) for kind in KINDS}
+    found = installation()
     return {
         "lossbench": lossbench.__version__,
         "protocol": lossbench.PROTOCOL,
-        "code": code,
-        "packages": package_versions(),
-        "hardware": {**_cpu(), "threads": threads, "device": device, "gpu": _gpu(device)},
+        "code": dict(code),
+        "packages": found["packages"],
+        "hardware": {**found["cpu"], "threads": threads, "device": device, "gpu": _gpu(device)},
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "git": git_state(_PACKAGE_ROOT),
+        "git": found["git"],
         "data": dict(data_fingerprint),
         "command": command if isinstance(command, str) else shlex.join(command),
         "suite": suite,
@@ -69,7 +75,16 @@ def collect(
     }
 
 
-def stale_reasons(record: Record, registries: Mapping[Kind, Registry]) -> list[str]:
+class Made(Protocol):
+    """What was made by some code: a record, or what many have in common."""
+
+    @property
+    def cell(self) -> dict[str, Any]: ...
+    @property
+    def provenance(self) -> dict[str, Any]: ...
+
+
+def stale_reasons(record: Made, registries: Mapping[Kind, Registry]) -> list[str]:
     """Why the record's number might come out otherwise today: one line each, empty when nothing changed.
 
     Compares the engine's PROTOCOL and the code of the three plugins. Imports no plugin.
@@ -136,11 +151,20 @@ def _imports(file: Path) -> tuple[Path, ...]:
 def _parse_imports(file: Path, _mtime_ns: int, _size: int) -> tuple[Path, ...]:
     """Files of the plugin folders, or of the file's own folder, that it imports. Keyed by time and size, too."""
     try:
-        tree = ast.parse(_source(file))
-    except SyntaxError:
+        tree = syntax_tree(file)
+    except (SyntaxError, ValueError):
         return ()  # the registry reports it; the hash over the bytes stands all the same
-    found = (path for node in ast.walk(tree) for name in _module_names(node) for path in _locate(name, file))
+    found = (path for node in _statements(tree) for name in _module_names(node) for path in _locate(name, file))
     return tuple(sorted(set(found) - {file}))
+
+
+def _statements(node: ast.AST) -> Iterable[ast.AST]:
+    """Every statement at any depth. Expressions hold no import, and are most of a syntax tree."""
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        inner = getattr(node, field, ())
+        for statement in inner if isinstance(inner, list) else ():
+            yield statement
+            yield from _statements(statement)
 
 
 def _module_names(node: ast.AST) -> Iterable[str]:
@@ -174,6 +198,13 @@ def _locate(name: str, file: Path) -> Iterable[Path]:
 # --- environment ---
 
 
+@cache
+def installation() -> dict[str, Any]:
+    """Versions, processor and git state as this process (or the warm one it was forked from) first saw them: what it
+    imported is what runs, whatever happens to the files later."""
+    return {"packages": package_versions(), "cpu": _cpu(), "git": git_state(_PACKAGE_ROOT)}
+
+
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the installed packages that matter, read from their metadata, not imported."""
     versions = {"python": platform.python_version()}
@@ -205,14 +236,20 @@ def _gpu(device: str) -> dict[str, Any] | None:
     if torch is None or not device.startswith("cuda") or not torch.cuda.is_available():
         return None
     properties = torch.cuda.get_device_properties(device)
-    driver = _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
+    driver = _driver()
     return {
         "name": properties.name,
         "memory_gb": round(properties.total_memory / 2**30, 1),
-        "driver": driver.splitlines()[0].strip() if driver else None,
+        "driver": driver,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
     }
+
+
+@cache
+def _driver() -> str | None:
+    lines = (_output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]) or "").splitlines()
+    return lines[0].strip() if lines else None
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

@@ -167,8 +167,9 @@ def test_helpers_of_the_mission():
     def names(loss):
         return {path.name for path in provenance._closure(Registry("loss").get(loss).file)}
 
-    assert names("cdfl") == {"cdfl.py", "_dropout.py", "_pixel.py"}
-    assert names("focal") == {"focal.py", "_pixel.py"}
+    kernel = {"_fused.py", "_blocks.py", "_pixel.py"}
+    assert names("cdfl") == {"cdfl.py", "_dropout.py", "_moments.py", "_narrow.py", *kernel}
+    assert names("focal") == {"focal.py", *kernel}
 
 
 def test_every_registered_plugin_has_a_hash():

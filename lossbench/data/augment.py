@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
 
+from lossbench.data.color import jitter
 from lossbench.datasets.base import IGNORE_INDEX
 from lossbench.protocol import Protocol
 
@@ -80,38 +81,85 @@ def _axis(length: int, crop: int, scale: float, where: float, offset: float) -> 
 
 
 def apply(
-    image: NDArray[np.uint8], target: NDArray[np.uint8], params: AugmentParams, *, ignore_index: int = IGNORE_INDEX
+    image: NDArray[np.uint8],
+    target: NDArray[np.uint8],
+    params: AugmentParams,
+    *,
+    ignore_index: int = IGNORE_INDEX,
+    out: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Apply drawn parameters. Pure: the arrays (views of a memory map, say) are only read.
+    """Apply drawn parameters. The arrays (views of a memory map, say) are only read.
 
     Args:
         image: uint8 (H, W, 3).
         target: uint8 (H, W).
         ignore_index: label of the padding.
+        out: where the result goes, e.g. a place in a batch: (3, h, w) uint8 and (h, w) of any integer type.
 
     Returns:
-        uint8 (3, h, w) in channels-last memory and uint8 (h, w), where (h, w) is `params.crop`. Images are resized
-        bilinearly with antialiasing, targets by the nearest pixel (centres aligned, as for the image).
+        `out`, or new tensors: uint8 (3, h, w) in channels-last memory and uint8 (h, w), where (h, w) is
+        `params.crop`. Images are resized bilinearly with antialiasing, targets by the nearest pixel (centres
+        aligned, as for the image).
     """
     top, left, height, width = params.window
-    pixels = torch.from_numpy(image[top : top + height, left : left + width].copy()).permute(2, 0, 1)
-    labels = torch.from_numpy(target[top : top + height, left : left + width].copy())
-    if params.size != (height, width):
-        pixels = tv.resize_image(pixels, list(params.size), antialias=True)
-        labels = F.interpolate(labels[None, None], params.size, mode="nearest-exact")[0, 0]
+    window = (slice(top, top + height), slice(left, left + width))
+    images, targets = out if out is not None else _empty(params.crop)
+    if params.size != params.crop:
+        images.permute(1, 2, 0).copy_(_mean_row(params.crop[1]).expand(*params.crop, 3))
+        targets.fill_(ignore_index)
+    rows, columns = (slice(start, start + n) for start, n in zip(params.offset, params.size, strict=True))
+    place, target_place = images[:, rows, columns], targets[rows, columns]
+    if params.size == (height, width) and (params.brightness, params.contrast, params.saturation) == (1, 1, 1):
+        _copy(image[window], target[window], params.flip, place, target_place)
+    else:
+        pixels, labels = _transform(image[window], target[window], params)
+        place.copy_(pixels)
+        target_place.copy_(labels)
+    return images, targets
+
+
+def _copy(image: NDArray[np.uint8], target: NDArray[np.uint8], flip: bool, images: Tensor, targets: Tensor) -> None:
+    """A window as it is, flipped or not: pixels go from the file straight to their place in the batch."""
+    images.permute(1, 2, 0).numpy()[:] = image
+    labels = torch.from_numpy(target.copy())
+    if flip:
+        images.copy_(images.flip(-1))
+        labels = labels.flip(-1)
+    targets.copy_(labels)
+
+
+def _transform(image: NDArray[np.uint8], target: NDArray[np.uint8], params: AugmentParams) -> tuple[Tensor, Tensor]:
+    """A window resized, flipped and jittered."""
+    pixels, labels = torch.from_numpy(image.copy()).permute(2, 0, 1), torch.from_numpy(target.copy())
+    if params.size != target.shape:
+        pixels = _resize(pixels, params.size)
+        rows, columns = (nearest(old, new) for old, new in zip(target.shape, params.size, strict=True))
+        labels = torch.from_numpy(target.take(rows, axis=0).take(columns, axis=1))
     if params.flip:
         pixels, labels = pixels.flip(-1), labels.flip(-1)
-    if params.brightness != 1:
-        pixels = tv.adjust_brightness_image(pixels, params.brightness)
-    if params.contrast != 1:
-        pixels = tv.adjust_contrast_image(pixels, params.contrast)
-    if params.saturation != 1:
-        pixels = tv.adjust_saturation_image(pixels, params.saturation)
-    if params.size == params.crop:
-        return pixels, labels
-    padded = torch.tensor(MEAN_COLOR, dtype=torch.uint8).expand(*params.crop, 3).clone().permute(2, 0, 1)
-    padded_labels = torch.full(params.crop, ignore_index, dtype=torch.uint8)
-    rows, columns = (slice(o, o + n) for o, n in zip(params.offset, params.size, strict=True))
-    padded[:, rows, columns] = pixels
-    padded_labels[rows, columns] = labels
-    return padded, padded_labels
+    return jitter(pixels, params.brightness, params.contrast, params.saturation), labels
+
+
+@lru_cache(maxsize=64)
+def _mean_row(width: int) -> Tensor:
+    """A row of padding, (width, 3): whole rows are copied an order of magnitude faster than pixels."""
+    return torch.tensor(MEAN_COLOR, dtype=torch.uint8).repeat(width, 1)
+
+
+def _empty(crop: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    return torch.empty((*crop, 3), dtype=torch.uint8).permute(2, 0, 1), torch.empty(crop, dtype=torch.uint8)
+
+
+def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear with antialiasing (what Pillow does), uint8 (3, H, W) in channels-last memory to the same.
+    Without the stride of a batch, torch takes the image for planes and packs it twice (pytorch issue 68430)."""
+    batch = pixels.as_strided((1, *pixels.shape), (pixels.numel(), *pixels.stride()))
+    return F.interpolate(batch, size, mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+@lru_cache(maxsize=4096)
+def nearest(extent: int, size: int) -> NDArray[np.intp]:
+    """Source index of each of `size` pixels along an axis of `extent`: the one whose area its centre lies in, as
+    torch's "nearest-exact" (in float32, as there; widening more than 20 times may round to the neighbour)."""
+    centres = (np.arange(size) + 0.5) * np.float64(np.float32(extent) / np.float32(size))
+    return np.minimum(np.floor(centres.astype(np.float32)).astype(np.intp), extent - 1)

@@ -59,11 +59,13 @@ class TrainBatches:
         for position, index in enumerate(self.indices(step)):
             rng = generator(self.key, "augment", step * count + position)
             params = sample_params(rng, self.split.size(index), self.protocol)
-            image, target = apply(
-                self.split.image(index), self.split.target(index), params, ignore_index=self.split.ignore_index
+            apply(
+                self.split.image(index),
+                self.split.target(index),
+                params,
+                ignore_index=self.split.ignore_index,
+                out=(images[position], targets[position]),
             )
-            images[position] = image
-            targets[position] = target
         return images, targets
 
 
@@ -72,17 +74,27 @@ def _train_batches(split: CachedSplit, protocol: Protocol, key: str) -> TrainBat
 
 
 def prefetch(
-    batches: TrainBatches, start: int, stop: int, *, depth: int = 2, workers: int = 1
+    batches: TrainBatches, start: int, stop: int, *, depth: int = 2, workers: int = 1, pin: bool = False
 ) -> Generator[tuple[Tensor, Tensor]]:
     """`batches.batch(step)` for step in start..stop-1, in order, made up to `depth` steps ahead by background
-    threads. An exception is raised where its batch is due; when the consumer stops, the threads do."""
+    threads. An exception is raised where its batch is due; when the consumer stops, the threads do.
+
+    Args:
+        pin: in page-locked memory, from which `.to(device, non_blocking=True)` copies to a CUDA device while the host
+            goes on; torch's host allocator keeps a block until the copies out of it are done.
+    """
+
+    def make(step: int) -> tuple[Tensor, Tensor]:
+        images, targets = batches.batch(step)
+        return (images.pin_memory(), targets.pin_memory()) if pin else (images, targets)
+
     pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="batches")
     pending: deque[Future[tuple[Tensor, Tensor]]] = deque()
     try:
         upcoming = start
         for _ in range(start, stop):
             while upcoming < stop and len(pending) < max(1, depth):
-                pending.append(pool.submit(batches.batch, upcoming))
+                pending.append(pool.submit(make, upcoming))
                 upcoming += 1
             yield pending.popleft().result()
     finally:

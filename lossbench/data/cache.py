@@ -1,41 +1,19 @@
-"""Decode once: a split as flat uint8 files on disk, memory-mapped read-only by every process that trains on it.
-
-An entry is a folder `<dataset>-<split>-<fingerprint>-v<layout>` of three files: `images.bin` (all images one after
-the other, H x W x 3), `targets.bin` (H x W) and `header.json` (names, sizes, class counts). Height, width and order
-are in the header only, so images of any sizes mix. Every label is checked while building: training never sees a
-label that is neither a class nor the ignored one.
-"""
+"""Decode once: a split as flat uint8 files on disk, memory-mapped read-only by every process that trains on it."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import re
-import shutil
-import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from lossbench.data.build import Progress, build
+from lossbench.data.entries import HEADER, IMAGES, TARGETS, checksum, entry_folder, unwritable
 from lossbench.datasets.base import SegmentationDataset
-from lossbench.errors import DataError, SetupError
-
-#: Bumped when the files' layout changes: old entries are then simply not found.
-LAYOUT = 1
-#: Share kept free beside the estimate, and bytes of a header per image.
-_SLACK, _HEADER_BYTES = 1.02, 128
-
-Progress = Callable[[int, int], None]
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 class DamagedCache(Exception):
@@ -51,7 +29,9 @@ class CachedSplit:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            header = json.loads((folder / "header.json").read_bytes())
+            header = json.loads((folder / HEADER).read_bytes())
+            if header["checksum"] != checksum(header):
+                raise ValueError("the header does not agree with its checksum")
             self.names: tuple[str, ...] = tuple(header["names"])
             self.fingerprint: str = header["fingerprint"]
             self.class_names: tuple[str, ...] = tuple(header["class_names"])
@@ -60,7 +40,7 @@ class CachedSplit:
             self.class_counts: NDArray[np.int64] = np.array(header["class_counts"], np.int64)
             #: Height and width of each image, int64 (N, 2).
             self.sizes: NDArray[np.int64] = np.array(header["sizes"], np.int64).reshape(-1, 2)
-            bytes_on_disk = [(folder / name).stat().st_size for name in ("images.bin", "targets.bin")]
+            bytes_on_disk = [(folder / name).stat().st_size for name in (IMAGES, TARGETS)]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedCache(f"{folder}: {error}") from None
         # Pixels before each image: where it begins in targets.bin, and a third of where it begins in images.bin.
@@ -81,11 +61,11 @@ class CachedSplit:
 
     @cached_property
     def _images(self) -> NDArray[np.uint8]:
-        return np.memmap(self.folder / "images.bin", np.uint8, mode="r")
+        return _mapped(self.folder / IMAGES)
 
     @cached_property
     def _targets(self) -> NDArray[np.uint8]:
-        return np.memmap(self.folder / "targets.bin", np.uint8, mode="r")
+        return _mapped(self.folder / TARGETS)
 
     def size(self, index: int) -> tuple[int, int]:
         """(H, W) of an image."""
@@ -108,20 +88,27 @@ class CachedSplit:
         return int(self._offsets[index]), int(self._offsets[index + 1])
 
 
-def dataset_name(dataset: SegmentationDataset) -> str:
-    """The name a dataset is registered by, else its class's name."""
-    marks = type(dataset).__dict__.get("__lossbench__", ())
-    return str(marks[0][1]) if marks else type(dataset).__name__.lower()
+def _mapped(file: Path) -> NDArray[np.uint8]:
+    """The bytes of a file, mapped: as a plain array, for every view of a np.memmap costs microseconds in Python."""
+    return np.memmap(file, np.uint8, mode="r").view(np.ndarray)
 
 
-def entry_folder(dataset: SegmentationDataset, split: str, cache_root: Path, *, fingerprint: str | None = None) -> Path:
-    """Where the cache of a split lies, built or not. Raises DataError when the split's files are not there."""
-    words = (dataset_name(dataset), split, fingerprint or dataset.fingerprint(split), f"v{LAYOUT}")
-    return cache_root / "-".join(re.sub(r"[^A-Za-z0-9_.]", "_", word) for word in words)
+def is_cached(dataset: SegmentationDataset, split: str, cache_root: Path) -> bool:
+    """Whether `open_split` would find a sound entry. Raises DataError when the split's files are not there."""
+    try:
+        CachedSplit(entry_folder(dataset, split, cache_root))
+    except DamagedCache:
+        return False
+    return True
 
 
 def open_split(
-    dataset: SegmentationDataset, split: str, *, cache_root: Path, progress: Progress | None = None
+    dataset: SegmentationDataset,
+    split: str,
+    *,
+    cache_root: Path,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda message: None,
 ) -> CachedSplit:
     """The decoded split: from the cache, or built into it first. Several processes may ask at once: one builds.
 
@@ -130,6 +117,7 @@ def open_split(
         split: one of its splits.
         cache_root: created when missing.
         progress: called with (images done, images in all) while building.
+        say: told in a sentence what takes long or went wrong: another process builds, an entry is damaged.
 
     Raises:
         DataError: the split is missing, or a file or label in it is bad (names the file).
@@ -139,174 +127,24 @@ def open_split(
     folder = entry_folder(dataset, split, cache_root, fingerprint=fingerprint)
     try:
         return CachedSplit(folder)
-    except DamagedCache:
-        pass  # most often: not built yet
+    except DamagedCache as error:
+        if folder.exists():
+            say(f"a damaged cache is built anew: {error}")
     try:
         cache_root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(cache_root / f".{folder.name}.lock")
-        lock.acquire()
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            say(f"another process is decoding {folder.name}: waiting for it")
+            lock.acquire()
     except OSError as error:
-        raise _unwritable(cache_root, error) from None
+        raise unwritable(cache_root, error) from None
     try:
         try:
             return CachedSplit(folder)  # another process built it while we waited
         except DamagedCache:
-            _build(dataset, split, folder, fingerprint, progress)
+            build(dataset, split, folder, fingerprint, progress)
     finally:
         lock.release()
     return CachedSplit(folder)
-
-
-def _build(dataset: SegmentationDataset, split: str, folder: Path, fingerprint: str, progress: Progress | None) -> None:
-    """Build an entry beside its place and move it there. The caller holds the entry's lock."""
-    prefix = f".{folder.name}.building-"
-    for stale in folder.parent.glob(f"{prefix}*"):  # of a process that was killed: we hold the lock
-        shutil.rmtree(stale, ignore_errors=True)
-    names = dataset.names(split)
-    if not names:
-        raise DataError(f"{dataset_name(dataset)}: split '{split}' holds no image")
-    pairs = _decoded(dataset, split, len(names))
-    first = next(pairs)
-    _check_space(folder.parent, first, len(names))
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
-    except OSError as error:
-        raise _unwritable(folder.parent, error) from None
-    try:
-        sizes, counts = [], np.zeros(dataset.num_classes, np.int64)
-        with _create(temporary / "images.bin") as images, _create(temporary / "targets.bin") as targets:
-            for index, (image, target) in enumerate(_chain(first, pairs)):
-                images.write(np.ascontiguousarray(image).data)
-                targets.write(np.ascontiguousarray(target).data)
-                sizes.append(list(target.shape))
-                counts += np.bincount(target.ravel(), minlength=256)[: len(counts)]
-                if progress is not None:
-                    progress(index + 1, len(names))
-        header = {
-            "layout": LAYOUT,
-            "dataset": dataset_name(dataset),
-            "split": split,
-            "fingerprint": fingerprint,
-            "class_names": list(dataset.class_names),
-            "ignore_index": dataset.ignore_index,
-            "class_counts": counts.tolist(),
-            "names": list(names),
-            "sizes": sizes,
-        }
-        with _create(temporary / "header.json") as file:
-            file.write(json.dumps(header).encode())
-        if folder.exists():  # damaged
-            shutil.rmtree(folder)
-        temporary.chmod(0o755)  # mkdtemp makes it private; a cache may be shared by a group
-        temporary.rename(folder)
-    except OSError as error:  # of writing: `_load` turns those of reading into DataErrors
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise _unwritable(folder.parent, error) from None
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _chain(first: Pair, rest: Iterator[Pair]) -> Iterator[Pair]:
-    yield first
-    yield from rest
-
-
-def _decoded(dataset: SegmentationDataset, split: str, count: int) -> Iterator[Pair]:
-    """Checked pairs in order, decoded a few ahead by threads (decoders release the interpreter lock)."""
-    workers = min(8, os.cpu_count() or 1, count)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    pending: deque[Future[Pair]] = deque()
-    try:
-        submitted = 0
-        for _ in range(count):
-            while submitted < count and len(pending) < 2 * workers:
-                pending.append(pool.submit(_load, dataset, split, submitted))
-                submitted += 1
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _load(dataset: SegmentationDataset, split: str, index: int) -> Pair:
-    def where() -> str:
-        return f"{dataset_name(dataset)}: {split} image '{dataset.names(split)[index]}'"
-
-    try:
-        image, target = dataset.load(split, index)
-    except OSError as error:
-        raise DataError(f"{where()} cannot be read ({error})") from error
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise DataError(f"{where()} must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    if target.dtype != np.uint8 or target.shape != image.shape[:2]:
-        raise DataError(f"{where()}: target must be uint8 {image.shape[:2]}, got {target.dtype} {target.shape}")
-    bad = (target >= dataset.num_classes) & (target != dataset.ignore_index)
-    if bad.any():
-        ids = ", ".join(map(str, np.unique(target[bad])[:8].tolist()))
-        raise DataError(
-            f"{where()}: id {ids} out of range in {int(bad.sum())} of {bad.size} pixels "
-            f"({dataset.num_classes} classes, {dataset.ignore_index} is ignored)"
-        )
-    return image, target
-
-
-# --- disk ---
-
-
-def _check_space(folder: Path, first: Pair, count: int) -> None:
-    needed = int(_SLACK * count * (first[0].nbytes + first[1].nbytes + _HEADER_BYTES))
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise SetupError(
-            f"the decoded images need {_mb(needed)}, {folder} has {_mb(free)} free",
-            hint="set LOSSBENCH_CACHE to a folder on a larger disk, or run `lossbench clean`",
-        )
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-def _unwritable(folder: Path, error: OSError) -> SetupError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(folder).free
-        message = f"the disk ran full while decoding images into {folder} ({_mb(free)} free)"
-    else:
-        message = f"cannot write the cache folder {folder} ({error.strerror or error})"
-    return SetupError(message, hint="set LOSSBENCH_CACHE to a writable folder with room")
-
-
-def _create(file: Path) -> BinaryIO:
-    return file.open("wb")
-
-
-# --- what is there (for `lossbench clean`) ---
-
-
-@dataclass(frozen=True)
-class CacheEntry:
-    """A folder of the cache and the bytes it takes; `complete` is False for one that a killed process left."""
-
-    folder: Path
-    bytes: int
-    complete: bool
-
-    def remove(self) -> None:
-        """Delete it. Raises SetupError."""
-        try:
-            shutil.rmtree(self.folder)
-        except OSError as error:
-            raise _unwritable(self.folder.parent, error) from None
-
-
-def cache_entries(cache_root: Path) -> list[CacheEntry]:
-    """Everything this module has put under `cache_root`, sorted by name; empty when there is no such folder."""
-    if not cache_root.is_dir():
-        return []
-    entries = []
-    for folder in sorted(cache_root.iterdir()):
-        complete = (folder / "header.json").is_file() and not folder.name.startswith(".")
-        if folder.is_dir() and (complete or ".building-" in folder.name):
-            size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-            entries.append(CacheEntry(folder, size, complete))
-    return entries

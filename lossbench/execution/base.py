@@ -68,6 +68,9 @@ class Executor(Protocol):
     def submit(self, spec: Path) -> Handle:
         """Start a worker on a spec file."""
 
+    def wait(self, seconds: float) -> None:
+        """Return as soon as a worker has ended, at the latest after `seconds`."""
+
 
 class Observer(Protocol):
     """Watches a run: the live display, plain lines, or a test."""

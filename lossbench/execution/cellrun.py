@@ -7,14 +7,13 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 import lossbench
 from lossbench import metrics, provenance
@@ -26,10 +25,12 @@ from lossbench.data.roots import dataset_root
 from lossbench.datasets.base import SegmentationDataset
 from lossbench.errors import SetupError
 from lossbench.execution.events import EventWriter
+from lossbench.execution.plugins import registries_of
+from lossbench.execution.predictions import PredictionWriter
 from lossbench.execution.spec import Spec
 from lossbench.records import Record
-from lossbench.registry import KINDS, Registry
 from lossbench.training import checkpoint
+from lossbench.training.allocator import keep_memory
 from lossbench.training.evaluate import Evaluation, evaluate
 from lossbench.training.loop import Trainer
 from lossbench.training.seeding import derive_seed, seed_everything
@@ -45,7 +46,7 @@ class CellRun:
     def __init__(self, spec: Spec, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         self.spec, self.should_stop = spec, should_stop
         self.cell: Cell = spec.parse_cell()
-        self.registries = {kind: Registry(kind, spec.plugins) for kind in KINDS}
+        self.registries = registries_of(spec.plugins)
         self.events = EventWriter(spec.run_dir / "events.jsonl")
         self.checkpoint_file: Path = spec.run_dir / "checkpoint.pt"
         self.device = _device(spec.device)
@@ -62,6 +63,7 @@ class CellRun:
         """(record, per-image counts, image names), or None when stopped: then a checkpoint holds the state."""
         cell, protocol = self.cell, self.cell.protocol
         torch.set_num_threads(self.spec.threads)
+        keep_memory()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # events and streams are those of the current device
         if protocol.deterministic:
@@ -74,8 +76,10 @@ class CellRun:
             .get(cell.dataset.name)
             .build(cell.dataset.params, root=dataset_root(self.spec.data_root, cell.dataset.name))
         )
-        train = open_split(dataset, protocol.train_split, cache_root=self.spec.cache_root)
-        val = open_split(dataset, protocol.eval_split, cache_root=self.spec.cache_root)
+        train, val = (
+            open_split(dataset, split, cache_root=self.spec.cache_root, say=lambda message: print(message, flush=True))
+            for split in (protocol.train_split, protocol.eval_split)
+        )
         splits = {protocol.train_split: train, protocol.eval_split: val}
         trainer, init_hash = self._trainer(dataset, train, val)
 
@@ -172,7 +176,7 @@ class CellRun:
 
     def _miou_now(self, model: Backbone, val: CachedSplit, classes: int) -> float:
         result = self._score(model, val, classes, stoppable=False, keep=False)
-        return float(metrics.mean(metrics.iou(result.confusion))) if result is not None else math.nan
+        return metrics.mean_iou(result.confusion) if result is not None else math.nan
 
     def _maybe_save(self, trainer: Trainer) -> None:
         if time.monotonic() - self._last_checkpoint >= self.spec.checkpoint_every_s:
@@ -205,8 +209,8 @@ class CellRun:
             suite=self.spec.suite,
             started=self.started,
             finished=datetime.now(UTC),
+            code=self.code,
         )
-        facts["code"] = self.code
         facts["weights_sha256"] = checkpoint.weights_hash(trainer.model.state_dict())
         facts["initial_weights_sha256"] = init_hash
         return Record(
@@ -225,23 +229,12 @@ class CellRun:
                 "extra_forwards": trainer.extra_forwards,
                 "train_s": round(trainer.seconds, 3),
                 "eval_s": round(eval_s, 3),
+                **({"compile_s": round(trainer.compile_s, 3)} if cell.protocol.compile else {}),
             },
             diagnostics=dict(trainer.diagnostics),
             provenance=facts,
             notes=[trainer.diverged] if trainer.diverged else [],
         )
-
-
-class PredictionWriter:
-    """Writes predicted ids as 8-bit grey PNGs, one per image, named as the image."""
-
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self._folder, self._names = folder, names
-
-    def __call__(self, index: int, labels: NDArray[np.uint8]) -> None:
-        path = (self._folder / self._names[index]).with_suffix(".png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(labels).save(path)
 
 
 def _device(name: str) -> torch.device:

@@ -9,9 +9,15 @@ from pathlib import Path
 from lossbench.errors import ConfigError
 
 
+def may_have_accelerator() -> bool:
+    """False where there surely is none. Asks the file system only: asking torch starts CUDA's driver, and a process
+    that has done so can no longer fork one that uses it."""
+    return sys.platform != "linux" or Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists()
+
+
 def discover() -> list[str]:
     """["cuda:0", ...], ["mps"], or ["cpu"]."""
-    if sys.platform == "linux" and not Path("/dev/nvidia0").exists() and not Path("/dev/kfd").exists():
+    if not may_have_accelerator():
         return ["cpu"]
     import torch
 

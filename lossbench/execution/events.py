@@ -52,12 +52,10 @@ class EventReader:
                 yield event
 
 
-def last_event(path: Path, tail: int = 8192) -> dict[str, Any] | None:
-    """The newest whole event of a file, reading only its end."""
+def last_events(path: Path, tail: int = 8192) -> list[dict[str, Any]]:
+    """The whole events in the last `tail` bytes of a file, newest first; none when it cannot be read."""
     try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        return None
-    reader = EventReader(path, offset=max(0, size - tail))
-    events = list(reader.new())
-    return events[-1] if events else None
+        reader = EventReader(path, offset=max(0, path.stat().st_size - tail))
+        return list(reader.new())[::-1]
+    except OSError:
+        return []

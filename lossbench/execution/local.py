@@ -6,10 +6,13 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
-from multiprocessing import forkserver, resource_tracker
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from types import ModuleType
 
 from lossbench.execution.worker import forked_main
 
@@ -51,8 +54,9 @@ class LocalExecutor:
 
     def __init__(self, devices: Sequence[str], preload: Sequence[str] = ()) -> None:
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["lossbench.execution.preload", *preload])
+        self._context.set_forkserver_preload(["lossbench.execution.preload", *preload, "lossbench.execution.preloaded"])
         self._free = list(devices)
+        self._running: list[ForkServerProcess] = []
         self.slots = len(devices)
 
     def warm_up(self) -> None:
@@ -76,5 +80,25 @@ class LocalExecutor:
 
     def submit(self, spec: Path) -> LocalHandle:
         process = self._context.Process(target=forked_main, args=(str(spec),), daemon=False)
-        process.start()
+        with _no_main_module():
+            process.start()
+        self._running.append(process)
         return LocalHandle(process)
+
+    def wait(self, seconds: float) -> None:
+        """Return as soon as a worker has ended, at the latest after `seconds`."""
+        ended = connection.wait([process.sentinel for process in self._running], seconds)
+        if not self._running:
+            time.sleep(seconds)
+        self._running = [process for process in self._running if process.sentinel not in ended]
+
+
+@contextlib.contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Hide this process's main script: every child would run it again (spawn.get_preparation_data) to no use."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from lossbench.cells import Cell, canonical_json
+from lossbench.data.build import Progress
 from lossbench.data.cache import open_split
 from lossbench.data.roots import dataset_root
 from lossbench.execution.base import Job, Observer, Outcome
 from lossbench.execution.local import LocalExecutor
+from lossbench.execution.plugins import code_hashes, plugin_modules
 from lossbench.execution.scheduler import Scheduler
 from lossbench.execution.spec import Spec, write_json
 from lossbench.execution.worker import describe_error
-from lossbench.provenance import code_hash
 from lossbench.registry import Kind, Registry
 from lossbench.store import Store
 
@@ -39,14 +40,26 @@ class RunOptions:
     command: str = ""
 
 
+#: Opened around the decoding of a split, named to it; gives the callback for images done.
+Decoding = Callable[[str], AbstractContextManager[Progress | None]]
+
+
 class ObserverContext(Observer, AbstractContextManager["ObserverContext"], Protocol):
     """An observer that is open while the cells run."""
 
 
 def prepare_data(
-    cells: Sequence[Cell], registries: Mapping[Kind, Registry], options: RunOptions
+    cells: Sequence[Cell],
+    registries: Mapping[Kind, Registry],
+    options: RunOptions,
+    *,
+    decoding: Decoding = lambda what: nullcontext(),
+    say: Callable[[str], None] = lambda message: None,
 ) -> dict[str, BaseException]:
     """Decode every split the cells need into the cache, once, before anything trains.
+
+    Args:
+        decoding, say: told of the progress, see `open_split`.
 
     Returns:
         The errors by dataset identity: those cells fail with it, all others run.
@@ -62,7 +75,8 @@ def prepare_data(
             try:
                 root = dataset_root(options.data_root, cell.dataset.name)
                 dataset = registries["dataset"].get(cell.dataset.name).build(cell.dataset.params, root=root)
-                open_split(dataset, split, cache_root=options.cache_root)
+                with decoding(f"{cell.dataset.label} {split}") as progress:
+                    open_split(dataset, split, cache_root=options.cache_root, progress=progress, say=say)
             except (Exception, SystemExit) as error:  # whatever a plugin's dataset may raise ends its own cells
                 errors[key] = error
     return errors
@@ -88,16 +102,18 @@ def run_cells(
     *,
     observe: Callable[[list[Job]], ObserverContext],
     minutes: Callable[[Cell], float | None] = lambda cell: None,
+    decoding: Decoding = lambda what: nullcontext(),
+    say: Callable[[str], None] = lambda message: None,
 ) -> list[Outcome]:
     """Run every cell to its record. Cells whose data is not usable fail with that error; nothing is raised for
     what a cell does."""
     if not cells:
         return []
     places, threads = slots(options, len(cells))
-    executor = LocalExecutor(places, preload=_plugin_modules(cells, registries))
-    code = _code_hashes(cells, registries)  # before the server imports them: what will have run
+    executor = LocalExecutor(places, preload=plugin_modules(cells, registries))
     executor.warm_up()
-    errors = prepare_data(cells, registries, options)
+    code = code_hashes(cells, registries)  # now, while the server imports torch: it is going to import these files
+    errors = prepare_data(cells, registries, options, decoding=decoding, say=say)
     jobs, outcomes = [], []
     for cell in cells:
         spec = Spec(
@@ -138,20 +154,3 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
     if not codes:
         return 0
     return codes.pop() if len(codes) == 1 else 1
-
-
-def _code_hashes(cells: Sequence[Cell], registries: Mapping[Kind, Registry]) -> dict[tuple[Kind, str], str]:
-    names = {(kind, component.name) for cell in cells for kind, component in cell.components.items()}
-    return {(kind, name): code_hash(registries[kind].get(name)) for kind, name in names}
-
-
-def _plugin_modules(cells: Sequence[Cell], registries: Mapping[Kind, Registry]) -> list[str]:
-    """Modules of the plugins the cells use, for the fork server. Not the users' files: those may fail to import,
-    which is for the cell to report."""
-    modules = set()
-    for cell in cells:
-        for kind, component in cell.components.items():
-            plugin = registries[kind].get(component.name)
-            if plugin.module is not None and plugin.module.startswith("lossbench."):
-                modules.add(plugin.module)
-    return sorted(modules)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as tv
 
-from lossbench.data.augment import MEAN_COLOR, AugmentParams, apply, sample_params
+from lossbench.data.augment import MEAN_COLOR, AugmentParams, apply, nearest, sample_params
 from lossbench.data.randomness import generator
 from lossbench.protocol import Protocol
 
@@ -144,3 +145,53 @@ def test_jitter_changes_colors_only() -> None:
     assert (grey[0] == grey[1]).all()
     dark, _ = apply(image, target, params_of(brightness=0.5))
     assert (dark.permute(1, 2, 0).numpy() == image // 2).mean() > 0.99
+
+
+def plainly(image: np.ndarray, target: np.ndarray, params: AugmentParams) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same by torchvision, one operation after the other."""
+    top, left, height, width = params.window
+    pixels = torch.from_numpy(image[top : top + height, left : left + width].copy()).permute(2, 0, 1)
+    labels = torch.from_numpy(target[top : top + height, left : left + width].copy())
+    if params.size != (height, width):
+        pixels = tv.resize_image(pixels, list(params.size), antialias=True)
+        labels = torch.nn.functional.interpolate(labels[None, None], params.size, mode="nearest-exact")[0, 0]
+    if params.flip:
+        pixels, labels = pixels.flip(-1), labels.flip(-1)
+    pixels = tv.adjust_brightness_image(pixels, params.brightness)
+    pixels = tv.adjust_contrast_image(pixels, params.contrast)
+    pixels = tv.adjust_saturation_image(pixels, params.saturation)
+    padding = (params.offset[1], params.offset[0], *(c - s - o for c, s, o in reversed_axes(params)))
+    padded = torch.stack(
+        [tv.pad_image(p[None], padding, fill=[float(m)])[0] for p, m in zip(pixels, MEAN_COLOR, strict=True)]
+    )
+    return padded, tv.pad_image(labels[None], padding, fill=[255.0])[0]
+
+
+def reversed_axes(params: AugmentParams) -> list[tuple[int, int, int]]:
+    return [(params.crop[axis], params.size[axis], params.offset[axis]) for axis in (1, 0)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(sizes, sizes, st.integers(0, 10**6), st.sampled_from([0.0, 0.5, 1.0]))
+def test_equals_torchvision_bit_for_bit(size: tuple[int, int], crop: tuple[int, int], seed: int, jitter: float) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    target = rng.integers(0, 20, size, dtype=np.uint8)
+    protocol = Protocol(crop=list(crop), scale=[0.3, 3.0], jitter=jitter)
+    params = sample_params(rng, size, protocol)
+    out, labels = apply(image, target, params)
+    expected, expected_labels = plainly(image, target, params)
+    assert torch.equal(labels, expected_labels)
+    assert torch.equal(out, expected)
+    images, targets = torch.zeros(2, 3, *crop, dtype=torch.uint8), torch.zeros(2, *crop, dtype=torch.int64)
+    apply(image, target, params, out=(images[1], targets[1]))
+    assert torch.equal(images[1], expected)
+    assert torch.equal(targets[1], expected_labels.long())
+    assert not images[0].any()
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_nearest_is_torchs_nearest_exact(extent: int, size: int) -> None:
+    ruler = torch.arange(extent, dtype=torch.float32)[None, None]
+    expected = torch.nn.functional.interpolate(ruler, size, mode="nearest-exact")[0, 0]
+    np.testing.assert_array_equal(nearest(extent, size), expected.numpy())

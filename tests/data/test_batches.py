@@ -82,6 +82,23 @@ def test_prefetch_yields_the_same_in_order(split: CachedSplit, depth: int, worke
     assert list(prefetch(batches, 3, 3)) == []
 
 
+def test_prefetch_pins_on_request(split: CachedSplit, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: list[torch.Tensor] = []
+
+    def pin_memory(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor.clone(memory_format=torch.preserve_format))
+        return pinned[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    batches = TrainBatches(split, PROTOCOL, key="k")
+    list(prefetch(batches, 0, 2))
+    assert not pinned
+    (images, targets), _ = prefetch(batches, 0, 2, pin=True)
+    assert [id(tensor) for tensor in pinned[:2]] == [id(images), id(targets)]
+    assert torch.equal(images, batches.batch(0)[0])
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
 class Failing(TrainBatches):
     made: int = 0
 

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
-from lossbench.data import cache
-from lossbench.data.cache import CachedSplit, cache_entries, entry_folder, open_split
+from lossbench.data import build
+from lossbench.data.build import estimate
+from lossbench.data.cache import CachedSplit, open_split
+from lossbench.data.entries import cache_entries, checksum, entry_folder
 from lossbench.errors import DataError, SetupError
 from lossbench.registry import Registry
 from tests.data.splits import SIZES, Memory
@@ -69,7 +72,7 @@ def test_pickle_carries_no_pixels(tmp_path: Path) -> None:
     assert (pickle.loads(text).image(0) == split.image(0)).all()
 
 
-@pytest.mark.parametrize("damage", ["truncate", "header", "schema", "missing", "sizes"])
+@pytest.mark.parametrize("damage", ["truncate", "header", "schema", "missing", "sizes", "order"])
 def test_a_damaged_entry_is_rebuilt(tmp_path: Path, damage: str) -> None:
     dataset = Memory()
     folder = entry_folder(dataset, "train", tmp_path)
@@ -83,11 +86,18 @@ def test_a_damaged_entry_is_rebuilt(tmp_path: Path, damage: str) -> None:
         (folder / "header.json").write_text("{}")
     elif damage == "missing":
         (folder / "targets.bin").unlink()
+    elif damage == "order":
+        header["names"].reverse()  # as many bytes
+        (folder / "header.json").write_text(json.dumps(header))
     else:
         header["sizes"][0] = [1, 1]
+        header["checksum"] = checksum(header)
         (folder / "header.json").write_text(json.dumps(header))
-    split = open_split(dataset, "train", cache_root=tmp_path)
+    said: list[str] = []
+    split = open_split(dataset, "train", cache_root=tmp_path, say=said.append)
     assert dataset.loads == 10
+    assert len(said) == 1
+    assert said[0].startswith(f"a damaged cache is built anew: {folder}: ")
     assert (split.image(4) == dataset.load("train", 4)[0]).all()
 
 
@@ -146,9 +156,9 @@ def test_full_disk_is_found_before_building(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_disk_that_runs_full_while_building(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = cache._create
+    real = build.create
     # /dev/full takes nothing, as a full disk does.
-    monkeypatch.setattr(cache, "_create", lambda f: real(Path("/dev/full") if f.name == "targets.bin" else f))
+    monkeypatch.setattr(build, "create", lambda f: real(Path("/dev/full") if f.name == "targets.bin" else f))
     with pytest.raises(SetupError, match="the disk ran full while decoding"):
         open_split(Memory(), "train", cache_root=tmp_path)
     assert cache_entries(tmp_path) == []
@@ -200,3 +210,34 @@ def test_two_processes_build_one_cache(tmp_path: Path) -> None:
 def test_open_split_of_a_cached_split_folder(tmp_path: Path) -> None:
     split = open_split(Memory(), "train", cache_root=tmp_path)
     assert CachedSplit(split.folder).names == split.names
+
+
+def test_estimate_is_what_it_takes(tmp_path: Path) -> None:
+    dataset = Memory(((64, 64), (32, 64)) * 20)
+    assert dataset.loads == 0
+    expected = estimate(dataset, "train")
+    assert dataset.loads <= 8
+    open_split(dataset, "train", cache_root=tmp_path)
+    assert cache_entries(tmp_path)[0].bytes == pytest.approx(expected, rel=0.1)
+
+
+def test_an_older_layout_is_left_over(tmp_path: Path) -> None:
+    folder = entry_folder(Memory(), "train", tmp_path)
+    old = tmp_path / folder.name.replace("-v2", "-v1")
+    open_split(Memory(), "train", cache_root=tmp_path)
+    shutil.copytree(folder, old)
+    assert [(entry.folder, entry.complete) for entry in cache_entries(tmp_path)] == [(old, False), (folder, True)]
+
+
+def test_who_waits_says_so(tmp_path: Path) -> None:
+    folder = entry_folder(Memory(), "train", tmp_path)
+    said: list[str] = []
+    lock = FileLock(tmp_path / f".{folder.name}.lock")
+    lock.acquire()
+
+    def say(message: str) -> None:
+        said.append(message)
+        lock.release()
+
+    assert len(open_split(Memory(), "train", cache_root=tmp_path, say=say)) == 5
+    assert said == [f"another process is decoding {folder.name}: waiting for it"]

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lossbench.execution.events import EventReader, EventWriter, last_event
+from lossbench.execution.events import EventReader, EventWriter, last_events
 
 
 def test_reader_sees_each_event_once(tmp_path: Path) -> None:
@@ -34,12 +34,13 @@ def test_throttle(tmp_path: Path) -> None:
     assert [e["event"] for e in EventReader(path).new()] == ["step", "done"]
 
 
-def test_last_event_reads_only_the_end(tmp_path: Path) -> None:
+def test_last_events_reads_only_the_end(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    assert last_event(path) is None
+    assert last_events(path) == []
     writer = EventWriter(path)
     for step in range(500):
         writer.send("step", step=step)
-    event = last_event(path, tail=300)
-    assert event is not None
-    assert event["step"] == 499
+    steps = [event["step"] for event in last_events(path, tail=300)]
+    assert steps == list(range(499, 499 - len(steps), -1))
+    assert 1 < len(steps) < 10
+    assert last_events(tmp_path) == []  # a folder

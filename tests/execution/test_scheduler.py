@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ class FakeExecutor:
         self.most = max(self.most, self.slots - len(self._free))
         return FakeHandle(self.script[cell_id].pop(0))
 
+    def wait(self, seconds: float) -> None: ...
+
 
 class Watch:
     def __init__(self) -> None:
@@ -135,6 +138,27 @@ def test_all_done_within_the_slots_seeds_outermost(world: Any) -> None:
     assert [o.status for o in outcomes] == ["done"] * 6
     assert [o.job.cell.seed for o in outcomes] == [0, 0, 0, 1, 1, 1]
     assert world.executor.most == 2
+
+
+def test_what_took_longest_with_one_seed_goes_first_with_the_next(world: Any) -> None:
+    """No slot idles at the end of a suite while one long cell runs alone."""
+    seconds = {"a": 0.0, "b": 0.06, "c": 0.03}
+    jobs = [world.job(name=name, seed=seed) for seed in (0, 1) for name in seconds]
+
+    def takes(job: Job) -> Callable[[FakeHandle], int | None]:
+        def behave(handle: FakeHandle) -> int | None:
+            time.sleep(seconds[job.cell.loss.name])
+            world.store.put(job.cell.id)
+            return EXIT_DONE
+
+        return behave
+
+    world.run([(job, [takes(job)]) for job in jobs], slots=1)
+    names = {job.cell.id: (job.cell.seed, job.cell.loss.name) for job in jobs}
+    assert [names[cell] for cell in world.executor.submitted] == [
+        *((0, name) for name in "abc"),
+        *((1, name) for name in "bca"),
+    ]
 
 
 def test_one_cells_death_never_touches_another(world: Any) -> None:
