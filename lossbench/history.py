@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from lossbench.cells import Cell
 from lossbench.plan import PastCost, RunState, read_run_state
 from lossbench.provenance import stale_reasons
-from lossbench.records import Record
 from lossbench.registry import Kind, Registry
+from lossbench.runtable import COSTS, SCORES, RunTable
 from lossbench.store import Store
 
 
@@ -24,31 +25,46 @@ class StoreHistory:
         self._store, self._registries = store, registries
 
     @cached_property
-    def _read(self) -> tuple[dict[str, Record], list[str]]:
-        stored, warnings = self._store.read_all()
-        return {item.record.id: item.record for item in stored}, warnings
+    def _read(self) -> tuple[RunTable, list[str]]:
+        return self._store.runs()
 
     @property
     def warnings(self) -> list[str]:
         return self._read[1]
 
-    def record(self, cell: Cell) -> Record | None:
-        return self._read[0].get(cell.id)
+    @cached_property
+    def _rows(self) -> dict[int, int]:
+        return {number: row for row, number in enumerate(self._read[0].ids.tolist())}
+
+    def _row(self, cell: Cell) -> int | None:
+        return self._rows.get(int(cell.id, 16))
 
     def has(self, cell: Cell) -> bool:
-        return cell.id in self._read[0] or self._store.has(cell)
+        return self._row(cell) is not None or self._store.has(cell)
+
+    def miou(self, cell: Cell) -> float | None:
+        """Mean IoU of the cell's record, a fraction; None without a record."""
+        row = self._row(cell)
+        return None if row is None else float(self._read[0].scores[row, SCORES.index("miou")])
 
     def stale_reasons(self, cell: Cell) -> Sequence[str]:
-        record = self.record(cell)
-        return stale_reasons(record, self._registries) if record is not None else ()
+        row = self._row(cell)
+        return () if row is None else self._reasons[self._read[0].condition[row]]
+
+    @cached_property
+    def _reasons(self) -> list[list[str]]:
+        return [stale_reasons(condition, self._registries) for condition in self._read[0].conditions]
 
     def run_state(self, cell_id: str) -> RunState | None:
         return read_run_state(self._store.run_dir(cell_id))
 
     def costs(self) -> Iterator[PastCost]:
-        for record in self._read[0].values():
-            train_s, eval_s = record.costs.get("train_s"), record.costs.get("eval_s")
-            if isinstance(train_s, int | float) and isinstance(eval_s, int | float):
-                hardware = record.provenance.get("hardware", {})
-                device = hardware.get("gpu") or hardware.get("cpu") or ""
-                yield PastCost(record.cell, float(train_s), float(eval_s), str(device))
+        table = self._read[0]
+        devices = []
+        for condition in table.conditions:
+            hardware = condition.provenance["hardware"] or {}
+            devices.append(str(hardware.get("gpu") or hardware.get("cpu") or ""))
+        train, evaluation = (table.costs[:, COSTS.index(key)].tolist() for key in ("train_s", "eval_s"))
+        for place, train_s, eval_s in zip(table.condition.tolist(), train, evaluation, strict=True):
+            if not (math.isnan(train_s) or math.isnan(eval_s)):
+                yield PastCost(table.conditions[place].cell, train_s, eval_s, devices[place])

@@ -149,24 +149,38 @@ def mean(values: ArrayLike, axis: int | None = -1) -> Scores:
     defined = ~np.isnan(array)
     number = defined.sum(axis=axis)
     total = np.where(defined, array, 0.0).sum(axis=axis)
-    return np.asarray(np.divide(total, number, out=np.full(np.shape(total), np.nan), where=number > 0))
+    return _ratio(total, number)
+
+
+def mean_iou(confusion: ArrayLike) -> float:
+    """Mean intersection over union of one confusion matrix (C, C), a fraction; NaN without pixels."""
+    return float(mean(iou(confusion)))
 
 
 def pixel_accuracy(confusion: ArrayLike) -> Scores:
     """Share of all labelled pixels that are right, (...); NaN without pixels."""
-    matrix = np.asarray(confusion)
-    right = np.trace(matrix, axis1=-2, axis2=-1).astype(np.float64)
-    total = matrix.sum(axis=(-2, -1)).astype(np.float64)
-    return np.asarray(np.divide(right, total, out=np.full(right.shape, np.nan), where=total > 0))
+    return _pixel_accuracy(counts_of(confusion))
+
+
+def _pixel_accuracy(counts: Counts) -> Scores:
+    right = counts[..., TP].sum(axis=-1).astype(np.float64)
+    return _ratio(right, (counts[..., TP] + counts[..., FN]).sum(axis=-1).astype(np.float64))
 
 
 def frequency_weighted_iou(confusion: ArrayLike) -> Scores:
     """Sum over classes of (share of the truth) x IoU, (...) (Long et al. 2015); NaN without pixels."""
-    matrix = np.asarray(confusion)
-    truth = matrix.sum(axis=-1).astype(np.float64)
-    total = truth.sum(axis=-1)
-    weighted = (truth * np.nan_to_num(iou(matrix))).sum(axis=-1)
-    return np.asarray(np.divide(weighted, total, out=np.full(weighted.shape, np.nan), where=total > 0))
+    counts = counts_of(confusion)
+    return _frequency_weighted(counts, class_scores(counts)["iou"])
+
+
+def _frequency_weighted(counts: Counts, ious: Scores) -> Scores:
+    truth = (counts[..., TP] + counts[..., FN]).astype(np.float64)
+    return _ratio((truth * np.nan_to_num(ious)).sum(axis=-1), truth.sum(axis=-1))
+
+
+def _ratio(part: Scores, whole: Scores) -> Scores:
+    """`part / whole`; NaN where the whole is nothing."""
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0))
 
 
 def frequency_groups(train_pixels: Sequence[int] | NDArray[np.int64]) -> dict[str, NDArray[np.intp]]:
@@ -209,6 +223,10 @@ _SHORT: Mapping[str, str] = {
 }
 
 
+#: Keys of `image_averages`.
+IMAGE_AVERAGES = (*(f"image_m{short}" for short in _SHORT.values()), "image_class_miou")
+
+
 # --- all of it ---
 
 
@@ -227,12 +245,19 @@ def summary(
     Returns: `miou`, `macc`, `mprecision`, `mrecall`, `mf1`, `pixel_accuracy`, `fwiou`, `head_miou`, `middle_miou`,
         `tail_miou`, and those of `image_averages`. NaN where undefined.
     """
-    scores = class_scores(counts_of(confusion))
-    figures = {f"m{short}": float(mean(scores[name])) for name, short in _SHORT.items()}
-    figures["pixel_accuracy"] = float(pixel_accuracy(confusion))
-    figures["fwiou"] = float(frequency_weighted_iou(confusion))
-    for group, classes in frequency_groups(train_pixels).items():
-        figures[f"{group}_miou"] = float(mean(scores["iou"][classes]))
+    figures = {key: float(value) for key, value in pooled(counts_of(confusion), train_pixels).items()}
     if per_image is not None:
         figures.update(image_averages(per_image))
+    return figures
+
+
+def pooled(counts: Counts, train_pixels: Sequence[int] | NDArray[np.int64]) -> dict[str, Scores]:
+    """The scores of `summary` but for the image-averaged ones, each (...), of counts (..., C, 3): of one run or, at a
+    fraction of the cost and bit for bit the same, of many with the same training pixels."""
+    scores = class_scores(counts)
+    figures = {f"m{short}": mean(scores[name]) for name, short in _SHORT.items()}
+    figures["pixel_accuracy"] = _pixel_accuracy(counts)
+    figures["fwiou"] = _frequency_weighted(counts, scores["iou"])
+    for group, classes in frequency_groups(train_pixels).items():
+        figures[f"{group}_miou"] = mean(np.take(scores["iou"], classes, axis=-1))
     return figures

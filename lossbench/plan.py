@@ -18,6 +18,7 @@ from typing import Protocol as Interface
 from filelock import FileLock, Timeout
 
 from lossbench.cells import Cell, canonical_json
+from lossbench.execution.events import last_events
 
 #: `done`: its record is in the store. `stale`: it is, but other code made it. `running`: a worker is at it.
 #: `interrupted`: a checkpoint is there. `failed`: its last run left an error. `missing`: never run.
@@ -150,8 +151,13 @@ class _Estimator:
 
     def __init__(self, costs: Iterable[PastCost]) -> None:
         self._by_key: dict[tuple[str, ...], list[PastCost]] = defaultdict(list)
+        # Many costs share one cell object, and cells one key: each is worked out once.
+        known: dict[int, list[tuple[str, ...]]] = {}
+        self._medians: dict[tuple[tuple[str, ...], float], tuple[float, float]] = {}
         for cost in costs:
-            for _, key in self._keys(cost.cell):
+            if id(cost.cell) not in known:
+                known[id(cost.cell)] = [key for _, key in self._keys(cost.cell)]
+            for key in known[id(cost.cell)]:
                 self._by_key[key].append(cost)
 
     def estimate(self, cell: Cell, progress: float) -> Estimate | None:
@@ -161,9 +167,12 @@ class _Estimator:
             if not past:
                 continue
             work = _work(identity["protocol"])
-            # With the same protocol the ratio of work is 1.
-            train = median(cost.train_s * work / _work(cost.cell["protocol"]) for cost in past)
-            return Estimate(train * (1 - progress) + median(cost.eval_s for cost in past), basis)
+            if (key, work) not in self._medians:
+                # With the same protocol the ratio of work is 1.
+                train = median(cost.train_s * work / _work(cost.cell["protocol"]) for cost in past)
+                self._medians[key, work] = train, median(cost.eval_s for cost in past)
+            train, evaluation = self._medians[key, work]
+            return Estimate(train * (1 - progress) + evaluation, basis)
         return None
 
     @staticmethod
@@ -220,16 +229,8 @@ def _is_held(lock: Path) -> bool:
 
 
 def _progress(events: Path) -> float:
-    """Share of the steps done, from the last event that names a step. Reads the end of the file only."""
-    try:
-        with events.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - 8192))
-            lines = file.read().splitlines()
-    except OSError:
-        return 0.0
-    for line in reversed(lines):
-        event = _parse(line)
+    """Share of the steps done, from the last event that names a step."""
+    for event in last_events(events):
         step, iterations = event.get("step"), event.get("iterations")
         if isinstance(step, int) and isinstance(iterations, int) and iterations > 0:
             return min(max(step / iterations, 0.0), 1.0)

@@ -17,24 +17,23 @@ Sources, in this order: the package folder of the kind; entry points (`lossbench
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from lossbench.errors import ConfigError, ParameterError, UnknownNameError, did_you_mean
+from lossbench.errors import ConfigError, UnknownNameError, did_you_mean
+from lossbench.plugin import Plugin as Plugin
+from lossbench.plugin import scan_file as scan_file
 from lossbench.signatures import KINDS as KINDS
 from lossbench.signatures import Kind as Kind
-from lossbench.signatures import Param, Signature, inspect_signature, registrations, static_signature
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 #: Package folder and entry-point group of each kind.
 GROUPS: Mapping[Kind, str] = {
@@ -65,98 +64,6 @@ register_backbone = _marker("backbone")
 register_dataset = _marker("dataset")
 
 
-@dataclass(frozen=True)
-class Plugin:
-    """One registered thing: where it is, what it takes, and (on `load`) the object itself."""
-
-    kind: Kind
-    name: str
-    file: Path
-    line: int
-    attribute: str
-    summary: str
-    module: str | None
-    static_signature: Signature | None = field(repr=False, default=None)
-
-    @property
-    def where(self) -> str:
-        return f"{self.file}:{self.line}"
-
-    def load(self) -> Any:
-        """Import the plugin's file and return the registered class or function.
-
-        Raises ConfigError when a file that is not lossbench's own fails to import.
-        """
-        if self.module is None:
-            module = import_file(self.file)
-        elif self.module.startswith("lossbench."):
-            module = importlib.import_module(self.module)  # its errors are ours
-        else:
-            try:
-                module = importlib.import_module(self.module)
-            except (Exception, SystemExit) as error:
-                raise _import_error(self.file, error) from error
-        return getattr(module, self.attribute)
-
-    @cached_property
-    def _signature(self) -> Signature:
-        if self.static_signature is not None:
-            return self.static_signature
-        try:
-            return inspect_signature(self.load(), self.kind)
-        except ConfigError as error:
-            at = "" if str(self.file) in error.message else f"{self.where}: "
-            raise ConfigError(at + error.message, hint=error.hint) from error.__cause__
-
-    @property
-    def params(self) -> dict[str, Param]:
-        """Hyper-parameters by name, in the order of the signature."""
-        return {param.name: param for param in self._signature[0]}
-
-    @property
-    def facts(self) -> frozenset[str]:
-        """Names of the facts (see FACTS) its constructor asks for."""
-        return self._signature[1]
-
-    def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All hyper-parameters, defaults filled in, each checked. Raises ParameterError."""
-        known = self.params
-        for name in given:
-            if name in self.facts:
-                raise ParameterError(
-                    f"{self.kind} '{self.name}': '{name}' is filled in by lossbench, do not set it",
-                    parameter=name,
-                )
-            if name not in known:
-                options = ", ".join(known) or "none"
-                raise ParameterError(
-                    f"{self.kind} '{self.name}' has no parameter '{name}'",
-                    parameter=name,
-                    hint=did_you_mean(name, known) or f"its parameters: {options}",
-                )
-        resolved = {}
-        for name, param in known.items():
-            if name not in given and param.required:
-                raise ParameterError(
-                    f"{self.kind} '{self.name}' needs a value for '{name}' ({param.type_name})",
-                    parameter=name,
-                )
-            value = given.get(name, param.default)
-            try:
-                resolved[name] = param.coerce(value)
-            except ValueError as error:
-                raise ParameterError(
-                    f"{self.kind} '{self.name}': '{name}' must be {param.type_name}, got {value!r} ({error})",
-                    parameter=name,
-                ) from None
-        return resolved
-
-    def build(self, params: Mapping[str, Any], **facts: Any) -> Any:
-        """Construct it from resolved or partial parameters and those of `facts` that it asks for."""
-        wanted = {name: value for name, value in facts.items() if name in self.facts}
-        return self.load()(**wanted, **self.resolve(params))
-
-
 class Registry:
     """All plugins of one kind.
 
@@ -173,7 +80,13 @@ class Registry:
     def _plugins(self) -> dict[str, Plugin]:
         found: dict[str, Plugin] = {}
         for file, module in self._sources():
-            for plugin in scan_file(file, module):
+            plugins = scan_file(file, module)
+            if not plugins and module is None:
+                raise ConfigError(
+                    f"{file} registers no loss, backbone or dataset",
+                    hint="decorate a class with @register_loss('name')",
+                )
+            for plugin in plugins:
                 if plugin.kind != self.kind:
                     continue
                 first = found.get(plugin.name)
@@ -193,7 +106,7 @@ class Registry:
         for file in sorted(folder.glob("*.py")):
             if not file.name.startswith("_"):
                 yield file, f"{group}.{file.stem}"
-        for entry in importlib.metadata.entry_points(group=group):
+        for entry in _entry_points(group):
             yield _entry_point_file(entry), entry.module
         for file in self.plugin_files:
             if not file.is_file():
@@ -221,30 +134,20 @@ class Registry:
             ) from None
 
 
-def import_file(file: Path) -> ModuleType:
-    """Import a plugin file by its path, once per process. Its error is reported as the user's, with the file."""
-    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
-    name = f"lossbench_plugin_{file.stem}_{digest}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise _import_error(file, error) from error
-    return module
+def _entry_points(group: str) -> Iterable[EntryPoint]:
+    return [entry for entry in _all_entry_points(tuple(sys.path)) if entry.group == group]
 
 
-def _import_error(file: Path, error: BaseException) -> ConfigError:
-    return ConfigError(f"plugin {file} failed to import: {type(error).__name__}: {error}")
+@lru_cache(maxsize=1)
+def _all_entry_points(_path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Of all three kinds: finding them means opening the metadata of every installed distribution."""
+    from importlib.metadata import entry_points  # takes as long to import as the rest of a small verb
+
+    found = entry_points()
+    return tuple(entry for group in GROUPS.values() for entry in found.select(group=group))
 
 
-def _entry_point_file(entry: importlib.metadata.EntryPoint) -> Path:
+def _entry_point_file(entry: EntryPoint) -> Path:
     """The source file of an entry point's module. Finding it imports at most the packages that hold it."""
     try:
         spec = importlib.util.find_spec(entry.module)
@@ -258,33 +161,3 @@ def _entry_point_file(entry: importlib.metadata.EntryPoint) -> Path:
         f"entry point '{entry.name}' of {entry.group} names no Python module: {entry.value}{reason}",
         hint=f"repair or uninstall {entry.dist.name}" if entry.dist is not None else None,
     )
-
-
-def scan_file(file: Path, module: str | None) -> list[Plugin]:
-    """The plugins a file registers, from its syntax tree alone."""
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-    except SyntaxError as error:
-        raise ConfigError(f"{file}:{error.lineno}: {error.msg}") from None
-    except (OSError, ValueError) as error:  # unreadable, not UTF-8, null bytes
-        raise ConfigError(f"{file} cannot be read as Python source ({error})") from None
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    plugins = []
-    for node in tree.body:
-        if not isinstance(node, ast.ClassDef | ast.FunctionDef):
-            continue
-        for kind, name, line in registrations(node, file):
-            doc = ast.get_docstring(node) or ""
-            plugins.append(
-                Plugin(
-                    kind=kind,
-                    name=name,
-                    file=file,
-                    line=line,
-                    attribute=node.name,
-                    summary=doc.strip().split("\n\n")[0].replace("\n", " "),
-                    module=module,
-                    static_signature=static_signature(node, kind, classes),
-                )
-            )
-    return plugins

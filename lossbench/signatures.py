@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from lossbench.errors import ConfigError
 
@@ -62,10 +63,7 @@ class Param:
 
     @property
     def type_name(self) -> str:
-        text = self.annotation.__name__ if isinstance(self.annotation, type) else str(self.annotation)
-        for noise in ("typing.", "pathlib.", "<class '", "'>"):
-            text = text.replace(noise, "")
-        return text
+        return _type_name(self.annotation)
 
     @cached_property
     def takes_list(self) -> bool:
@@ -73,6 +71,19 @@ class Param:
         schema = self._adapter.json_schema()
         options = [schema, *schema.get("anyOf", [])]
         return any(option.get("type") == "array" for option in options)
+
+
+def _type_name(annotation: Any) -> str:
+    """As one writes it: `float | None`, `Literal['a', 'b'] | list[int]`."""
+    if annotation is NoneType:
+        return "None"
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return f"Literal[{', '.join(map(repr, arguments))}]"
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type_name, arguments))
+    name = str(getattr(origin or annotation, "__name__", annotation))
+    return f"{name}[{', '.join(map(_type_name, arguments))}]" if arguments else name
 
 
 def registrations(node: ast.ClassDef | ast.FunctionDef, file: Path) -> Iterable[tuple[Kind, str, int]]:

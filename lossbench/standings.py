@@ -1,4 +1,4 @@
-"""What a leaderboard is made of: columns, runs, rows over seeds, blocks of comparable rows.
+"""What a leaderboard is made of: columns, rows over seeds, blocks of comparable rows.
 
 Figures are computed when asked for, so that a narrow table does not pay for the columns it drops.
 Scores are in percent.
@@ -14,11 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from lossbench import metrics
-from lossbench.cells import canonical_json
-from lossbench.records import Record
-from lossbench.statistics import Description, Paired, describe, paired_difference, paired_ratio
-from lossbench.store import StoredRecord
+from lossbench.runs import Part, Runs
+from lossbench.statistics import Description, Paired, describe, median, paired_difference, paired_ratio
 
 
 @dataclass(frozen=True)
@@ -67,70 +64,17 @@ COLUMNS: Mapping[str, Column] = {
 COSTS = frozenset({"ms_per_step", "peak_memory_mb", "extra_forwards"})
 
 
-@dataclass(frozen=True)
-class Run:
-    """One record with the figures derived from it, computed when asked for."""
-
-    stored: StoredRecord
-    stale: tuple[str, ...] = ()
-
-    @property
-    def record(self) -> Record:
-        return self.stored.record
-
-    @property
-    def seed(self) -> int:
-        return self.record.seed
-
-    @property
-    def diverged(self) -> bool:
-        return self.record.status == "diverged"
-
-    @cached_property
-    def pooled(self) -> dict[str, float]:
-        """`metrics.summary` of the confusion matrix, in percent."""
-        figures = metrics.summary(self.record.confusion, self.record.train_pixels)
-        return {key: 100 * value for key, value in figures.items()}
-
-    @cached_property
-    def averaged(self) -> dict[str, float]:
-        """`metrics.image_averages` of the sidecar, in percent; empty when there is no sound sidecar."""
-        per_image = self.stored.per_image
-        if per_image is None:
-            return {}
-        return {key: 100 * value for key, value in metrics.image_averages(per_image).items()}
-
-    @cached_property
-    def class_iou(self) -> dict[str, float]:
-        """IoU in percent by class name; NaN where the class is in neither truth nor prediction."""
-        values = (100 * metrics.iou(self.record.confusion)).tolist()
-        return dict(zip(self.record.class_names, values, strict=True))
-
-    def value(self, key: str) -> float:
-        """A figure of this run alone, NaN where it has none."""
-        if key in COSTS:
-            cost = self.record.costs.get(key)
-            return float(cost) if isinstance(cost, int | float) else math.nan
-        figures = self.averaged if key.startswith("image_") else self.pooled
-        return figures.get(key, math.nan)
-
-    @cached_property
-    def machine(self) -> str:
-        """What times and memory depend on beside the cell: two runs' times compare only if this is equal."""
-        hardware = self.record.provenance.get("hardware") or {}
-        gpu = hardware.get("gpu") or {}
-        return canonical_json([hardware.get(key) for key in ("cpu", "threads", "device")] + [gpu.get("name")])
-
-
 @dataclass
 class Row:
-    """One loss with its parameters, over its seeds (`runs` sorted by seed). `reference` may be the row itself."""
+    """One loss with its parameters, over its seeds. `reference` may be the row itself."""
 
     label: str
     loss: Mapping[str, Any]
-    runs: list[Run]
+    runs: Runs
     reference: Row | None = None
     _described: dict[str, Description] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _medians: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def n(self) -> int:
@@ -138,34 +82,36 @@ class Row:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(run.seed for run in self.runs)
+        return tuple(self.runs.seeds)
 
     @property
     def diverged(self) -> int:
-        return sum(run.diverged for run in self.runs)
+        return sum(len(part.rows) for part in self.runs.parts if part.condition.status == "diverged")
 
     @property
     def stale(self) -> int:
-        return sum(bool(run.stale) for run in self.runs)
+        return sum(len(part.rows) for part in self.runs.parts if part.stale)
 
     @property
     def is_reference(self) -> bool:
         return self.reference is self
 
     def by_seed(self, key: str) -> dict[int, float]:
-        return {run.seed: run.value(key) for run in self.runs}
+        if key not in self._by_seed:  # a reference is asked for it by every row
+            self._by_seed[key] = dict(zip(self.runs.seeds, self.runs.values(key).tolist(), strict=True))
+        return self._by_seed[key]
 
     def describe(self, key: str) -> Description:
         """Mean and sd over seeds of a score. A run that scored nothing at all makes the mean undefined: leaving it
         out would reward the divergence."""
         if key not in self._described:
-            scored = all(run.record.confusion.any() for run in self.runs)
-            self._described[key] = describe(run.value(key) for run in self.runs) if scored else describe([])
+            scored = all(part.condition.scored for part in self.runs.parts)
+            self._described[key] = describe(self.runs.values(key) if scored else [])
         return self._described[key]
 
     def class_iou(self, name: str) -> Description:
         """Mean and sd over seeds of a class's IoU in percent (seeds where it is absent left out)."""
-        return describe(run.class_iou.get(name, math.nan) for run in self.runs)
+        return describe(self.runs.class_iou.get(name, []))
 
     @cached_property
     def delta(self) -> Paired | None:
@@ -179,9 +125,12 @@ class Row:
         """Median over common seeds of the ratio of ms per step, among runs on equal machines."""
         if self.reference is None:
             return None
-        machines = {run.seed: run.machine for run in self.reference.runs}
-        ours = {run.seed: run.value("ms_per_step") for run in self.runs if machines.get(run.seed) == run.machine}
-        return paired_ratio(ours, self.reference.by_seed("ms_per_step"))
+        ours, theirs = self.by_seed("ms_per_step"), self.reference.by_seed("ms_per_step")
+        if len({*self.runs.machines, *self.reference.runs.machines}) > 1:
+            where = dict(zip(self.reference.runs.seeds, self.reference.runs.machines, strict=True))
+            pairs = zip(ours.items(), self.runs.machines, strict=True)
+            ours = {seed: ms for (seed, ms), machine in pairs if where.get(seed) == machine}
+        return paired_ratio(ours, theirs)
 
     def value(self, key: str) -> float:
         """The number a table prints and sorts by: a mean, a median for costs. NaN where there is none."""
@@ -190,8 +139,10 @@ class Row:
         if key == "time_ratio":
             return math.nan if self.time_ratio is None else self.time_ratio
         if key in COSTS:
-            values = [value for value in self.by_seed(key).values() if not math.isnan(value)]
-            return float(np.median(values)) if values else math.nan
+            if key not in self._medians:
+                values = self.runs.values(key)
+                self._medians[key] = median(values[~np.isnan(values)])
+            return self._medians[key]
         return self.describe(key).mean
 
 
@@ -225,14 +176,18 @@ class Block:
         return self.reference.partition("(")[0]
 
     @property
-    def runs(self) -> list[Run]:
-        return [run for row in self.rows for run in row.runs]
+    def parts(self) -> list[Part]:
+        return [part for row in self.rows for part in row.runs.ordered_parts]
+
+    @property
+    def machines(self) -> set[str]:
+        return {part.condition.machine for part in self.parts}
 
     def best(self, key: str) -> float | None:
         """The best value of a column as printed; None where the column has no better side, where there is no
         competition, and for costs taken on different machines."""
         higher = COLUMNS[key].higher
-        if higher is None or (key in COSTS and len({run.machine for run in self.runs}) > 1):
+        if higher is None or (key in COSTS and len(self.machines) > 1):
             return None
         return _best([row.value(key) for row in self.rows], higher)
 

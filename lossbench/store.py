@@ -11,25 +11,25 @@ moment sees the old record or the new one. Names are derived from the cell's ide
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import secrets
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lossbench.cells import Cell
 from lossbench.errors import ConfigError, RecordError, SetupError, UnknownNameError
-from lossbench.metrics import counts_of
+from lossbench.index import IndexUse, read_table
+from lossbench.readmany import read_record
 from lossbench.records import NewerSchemaError, Record
+from lossbench.runtable import RunTable
+from lossbench.scan import json_files, walk_order
+from lossbench.sidecar import read_sidecar, sidecar_bytes
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,11 @@ class Store:
 
     Args:
         root: results directory; created on the first write.
+        cache: folder that may hold an index of the records (see index.py); None: the files are read each time.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path, cache: Path | None = None) -> None:
+        self.root, self.cache = Path(root), cache
 
     @property
     def records_dir(self) -> Path:
@@ -88,7 +89,7 @@ class Store:
         path = self.record_path(cell)
         if not path.is_file():
             return None
-        record = _read(path)
+        record = read_record(path)
         if record.id != cell.id:
             raise RecordError(f"{path}: holds the record of another cell ({record.id})")
         return record
@@ -97,9 +98,9 @@ class Store:
         """All records, in the order of their paths, and one line for each file that had to be skipped."""
         found: dict[str, StoredRecord] = {}
         warnings = []
-        for path in self._files():
+        for path in json_files(self.records_dir):
             try:
-                record = _read(path)
+                record = read_record(path)
             except RecordError as error:
                 warnings.append(f"skipped {error.message}" + (f" ({error.hint})" if error.hint else ""))
                 continue
@@ -109,6 +110,20 @@ class Store:
             found[record.id] = StoredRecord(record, path)
         return list(found.values()), warnings
 
+    def runs(self, use: IndexUse = "checked") -> tuple[RunTable, list[str]]:
+        """What `read_all` reads, as columns, and the same warnings; from the index as far as `use` allows it."""
+        table, unreadable = read_table(self.records_dir, self.cache, use)
+        skipped = [(bad.path, bad.warning) for bad in unreadable]
+        if len(np.unique(table.ids)) < len(table):
+            _, first, run = np.unique(table.ids, return_index=True, return_inverse=True)
+            again = np.flatnonzero(first[run] != np.arange(len(table)))
+            skipped += [
+                (table.paths[row], f"skipped {table.path(row)}: the same run as {table.path(int(first[run[row]]))}")
+                for row in again.tolist()
+            ]
+            table = table.take(np.sort(first))
+        return table, [warning for _, warning in sorted(skipped, key=lambda item: walk_order(item[0]))]
+
     def find(self, id_prefix: str) -> StoredRecord:
         """The record whose id starts with `id_prefix` (as tables print it), found by file name.
 
@@ -116,7 +131,7 @@ class Store:
         cannot be read.
         """
         prefix = id_prefix.lower()
-        matches = [path for path in self._files() if path.stem.rpartition("-")[2].startswith(prefix)]
+        matches = [path for path in json_files(self.records_dir) if path.stem.rpartition("-")[2].startswith(prefix)]
         if not prefix or not matches:
             raise UnknownNameError(
                 f"no record with an id that starts with '{id_prefix}' in {self.root}",
@@ -125,15 +140,7 @@ class Store:
         if len(matches) > 1:
             some = ", ".join(path.stem for path in matches[:4]) + (", ..." if len(matches) > 4 else "")
             raise ConfigError(f"'{id_prefix}' is the start of {len(matches)} ids: {some}", hint="give more digits")
-        return StoredRecord(_read(matches[0]), matches[0])
-
-    def _files(self) -> Iterator[Path]:
-        """Every visible *.json below records/, sorted. Half-written files are hidden ones."""
-        for folder, subfolders, names in os.walk(self.records_dir, onerror=_unreadable):
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            for name in sorted(names):
-                if name.endswith(".json") and not name.startswith("."):
-                    yield Path(folder, name)
+        return StoredRecord(read_record(matches[0]), matches[0])
 
     # --- writing ---
 
@@ -152,7 +159,7 @@ class Store:
             raise RecordError(f"the record {record.id} is not one of the cell {cell.id} ({cell.name})")
         text = record.to_json()
         Record.from_json(text)  # what cannot be read back is not written
-        sidecar = _sidecar_bytes(record, np.asarray(per_image), image_names)
+        sidecar = sidecar_bytes(record, np.asarray(per_image), image_names)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _replace(path.with_suffix(".npz"), sidecar)
@@ -199,20 +206,6 @@ def _safe(name: str) -> str:
     return "_" + cleaned if cleaned.startswith(".") or not cleaned else cleaned
 
 
-def _read(path: Path) -> Record:
-    try:
-        return Record.from_json(path.read_bytes())
-    except OSError as error:
-        raise RecordError(f"{path}: {error.strerror or error}") from None
-    except RecordError as error:
-        raise type(error)(f"{path}: {error.message}", hint=error.hint) from None
-
-
-def _unreadable(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise SetupError(f"cannot read {error.filename}: {error.strerror}", hint="check its permissions") from error
-
-
 def _not_writable(path: Path, error: OSError) -> SetupError:
     return SetupError(
         f"cannot write {path}: {error.strerror or error}",
@@ -238,43 +231,3 @@ def _replace(path: Path, content: bytes) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
-
-
-# --- sidecar ---
-
-
-def _sidecar_bytes(record: Record, per_image: NDArray[Any], image_names: Sequence[str]) -> bytes:
-    """A compressed .npz that numpy reads, with fixed times inside: the same counts are the same bytes."""
-    classes = len(record.class_names)
-    if per_image.shape != (len(image_names), classes, 3):
-        raise RecordError(
-            f"per-image counts of shape {per_image.shape} for {len(image_names)} images and {classes} classes"
-        )
-    if not np.array_equal(per_image.sum(axis=0, dtype=np.int64), counts_of(record.confusion)):
-        raise RecordError("the per-image counts do not sum to the confusion matrix")
-    if per_image.size and int(per_image.max()) > np.iinfo(np.int32).max:
-        raise RecordError("an image of more than 2^31 pixels does not fit the per-image counts")
-    names = np.asarray([str(name) for name in image_names], dtype=np.str_)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for member, array in (("counts", per_image.astype(np.int32)), ("names", names)):
-            content = io.BytesIO()
-            np.lib.format.write_array(content, array, allow_pickle=False)
-            info = zipfile.ZipInfo(f"{member}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            archive.writestr(info, content.getvalue(), zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()
-
-
-def read_sidecar(path: Path, record: Record) -> tuple[NDArray[np.int32], list[str]]:
-    """Counts (n_images, C, 3) and image names of a record's sidecar.
-
-    Raises RecordError when the file is missing, damaged, or belongs to another run of the cell.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            counts, names = archive["counts"], archive["names"].tolist()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RecordError(f"{path}: unreadable per-image counts ({error})") from None
-    if counts.ndim != 3 or not np.array_equal(counts.sum(axis=0, dtype=np.int64), counts_of(record.confusion)):
-        raise RecordError(f"{path}: per-image counts of another run")
-    return counts, names

@@ -11,7 +11,8 @@ import pytest
 
 from lossbench import leaderboard, metrics, statistics
 from lossbench.errors import ConfigError, UnknownNameError
-from lossbench.leaderboard import build, frame, run_rows, select
+from lossbench.leaderboard import build, frame, run_rows
+from lossbench.selection import select
 from lossbench.standings import COLUMNS
 from lossbench.store import Store, StoredRecord
 from tests.factories import SHARES, make_record, put, quickstart

@@ -285,7 +285,7 @@ def test_unknown_name_says_did_you_mean() -> None:
     assert caught.value.hint == f"known: {', '.join(Registry('loss').names())}"
 
 
-def test_unknown_parameter() -> None:
+def test_unknown_parameter(write) -> None:
     focal = Registry("loss").get("focal")
     with pytest.raises(ParameterError, match="loss 'focal' has no parameter 'gama'") as caught:
         focal.resolve({"gama": 2.0})
@@ -293,8 +293,14 @@ def test_unknown_parameter() -> None:
     with pytest.raises(ParameterError) as caught:
         focal.resolve({"temperature": 2.0})
     assert caught.value.hint == "its parameters: gamma, alpha"
+    bare = """
+        @register_loss("mine")
+        class Mine(nn.Module):
+            def __init__(self, *, ignore_index: int = 255):
+                super().__init__()
+    """
     with pytest.raises(ParameterError) as caught:
-        Registry("loss").get("lovasz_softmax").resolve({"temperature": 2.0})
+        loss_of(write("my_loss.py", bare)).resolve({"temperature": 2.0})
     assert caught.value.hint == "its parameters: none"
 
 
@@ -365,6 +371,9 @@ def test_takes_list_tells_a_value_from_a_grid_axis(annotation: Any, expected: bo
         (float | list[float], "float | list[float]"),
         (Literal["a", "b"], "Literal['a', 'b']"),
         (Path | None, "Path | None"),
+        (Literal["a"] | float, "Literal['a'] | float"),
+        (dict[str, list[int]] | None, "dict[str, list[int]] | None"),
+        (Any, "Any"),
     ],
 )
 def test_type_names_are_readable(annotation: Any, expected: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lossbench.statistics import describe, paired_difference, paired_ratio, t_quantile
+from lossbench.statistics import describe, median, paired_difference, paired_ratio, t_quantile
 
 
 def test_describe():
@@ -72,3 +72,19 @@ def test_ratio_is_paired_by_seed():
     # the machine slowed down from seed 0 to seed 1: the ratio does not notice
     assert paired_ratio({0: 120.0, 1: 240.0}, {0: 100.0, 1: 200.0}) == pytest.approx(1.2)
     assert paired_ratio({0: 120.0}, {0: 0.0}) is None
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
+def test_the_t_quantile_is_scipys(confidence):
+    from scipy.special import stdtrit
+
+    for degrees in (*range(1, 40), 99, 100, 1388, 5001):
+        assert t_quantile(degrees, confidence) == pytest.approx(stdtrit(degrees, (1 + confidence) / 2), rel=1e-12)
+
+
+def test_the_median_is_numpys():
+    rng = np.random.default_rng(0)
+    for size in range(1, 30):
+        values = rng.normal(size=size)
+        assert median(values) == np.median(values)
+    assert math.isnan(median(np.array([])))

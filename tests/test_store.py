@@ -14,7 +14,8 @@ import pytest
 
 from lossbench.cells import Component
 from lossbench.errors import ConfigError, RecordError, SetupError, UnknownNameError
-from lossbench.store import Store, read_sidecar
+from lossbench.sidecar import read_sidecar
+from lossbench.store import Store
 from tests.factories import make_cell, make_record, put
 
 

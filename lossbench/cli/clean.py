@@ -6,20 +6,20 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from filelock import FileLock, Timeout
 
-from lossbench.cli.common import DEFAULT_RESULTS, ResultsOption, stderr
-from lossbench.store import Store
+from lossbench.cli.arguments import Option
+from lossbench.cli.common import DEFAULT_RESULTS, ResultsOption, open_store, stderr
+from lossbench.errors import SetupError
 
 
 def clean(
     results: ResultsOption = DEFAULT_RESULTS,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also logs, predictions and checkpoints of unfinished cells.")
+        bool, Option("--all", help="Also logs, predictions and checkpoints of unfinished cells.")
     ] = False,
-    cache: Annotated[bool, typer.Option("--cache", help="Also the decoded datasets (rebuilt when needed).")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it; without, only say what would go.")] = False,
+    cache: Annotated[bool, Option("--cache", help="Also decoded datasets and indexes (rebuilt when needed).")] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Do it; without, only say what would go.")] = False,
 ) -> None:
     """Remove run folders of finished cells. Records are never touched; folders of running cells neither.
 
@@ -27,11 +27,13 @@ def clean(
     Example:
       lossbench clean --all --yes
     """
-    from lossbench.data.cache import cache_entries
+    from lossbench.data.entries import cache_entries
     from lossbench.data.roots import cache_root
+    from lossbench.index import index_files
+    from lossbench.runtable import hex_ids
 
-    store = Store(results)
-    done = {stored.record.id for stored in store.read_all()[0]}
+    store = open_store(results)
+    done = set(hex_ids(store.runs()[0].ids))
     folders = [folder for folder in sorted((store.root / "runs").glob("*")) if everything or folder.name in done]
     freed = removed = 0
     for folder in folders:
@@ -48,8 +50,17 @@ def clean(
         removed += 1
         if yes:
             entry.remove()
+    for file in index_files(cache_root()) if cache else ():
+        try:
+            freed += file.stat().st_size
+            if yes:
+                file.unlink()
+        except FileNotFoundError:  # another process was faster
+            continue
+        except OSError as error:
+            raise SetupError(f"{file} cannot be removed: {error.strerror or error}") from error
     verb = "removed" if yes else "would remove (say --yes)"
-    typer.echo(f"{verb} {removed} folders, {freed / 2**20:.1f} MiB; records are kept")
+    print(f"{verb} {removed} folders, {freed / 2**20:.1f} MiB; records are kept")
 
 
 def _is_running(folder: Path) -> bool:

@@ -6,18 +6,20 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-from rich.console import Console
-from rich.text import Text
-
+from lossbench.cli.arguments import Argument, Option
 from lossbench.errors import UnknownNameError, did_you_mean
 from lossbench.registry import KINDS, Kind, Registry
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lossbench.store import Store
+
 ResultsOption = Annotated[
     Path,
-    typer.Option(
+    Option(
         "--results",
         metavar="FOLDER",
         help="Where records and runs lie.",
@@ -28,7 +30,7 @@ ResultsOption = Annotated[
 ]
 DataRootOption = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--data-root",
         metavar="FOLDER",
         help="Folder with a folder for each dataset. Default: the variable LOSSBENCH_DATA, else the platform's.",
@@ -37,37 +39,49 @@ DataRootOption = Annotated[
 ]
 PluginOption = Annotated[
     list[Path] | None,
-    typer.Option(
+    Option(
         "--plugin",
         metavar="FILE",
         help="Python file with losses, backbones or datasets of your own. May be repeated.",
         show_default=False,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON.", show_default=False)]
-SuiteArgument = Annotated[
-    str, typer.Argument(metavar="SUITE", help="A YAML file, or the name of a suite (see list suites).")
-]
+JsonOption = Annotated[bool, Option("--json", help="Write JSON.", show_default=False)]
+SuiteArgument = Annotated[str, Argument(metavar="SUITE", help="A YAML file, or the name of a suite (see list suites).")]
 DEFAULT_RESULTS = Path("results")
 
 
 def stdout() -> Console:
     """For data. Made anew each time, so that redirection and NO_COLOR are those of now."""
+    from rich.console import Console  # only where something is drawn: rich takes longer than most verbs
+
     return Console(highlight=False, markup=False, emoji=False)
 
 
 def stderr() -> Console:
     """For progress, warnings and errors."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def warn(message: str) -> None:
+    from rich.text import Text
+
     stderr().print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
 
 
 def print_json(data: Any) -> None:
     """Plain JSON on stdout, never wrapped or coloured; paths as text."""
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def open_store(results: Path) -> Store:
+    """The store of a results folder, with its index in the cache."""
+    from lossbench.data.roots import cache_root
+    from lossbench.store import Store
+
+    return Store(results, cache_root())
 
 
 def registries(plugins: Sequence[Path] | None) -> dict[Kind, Registry]:

@@ -1,4 +1,4 @@
-"""`lossbench data`: where data is expected, how to get it, and whether it is what it must be."""
+"""`lossbench data`: where data is expected, how to get it, whether it is what it must be, and its decoded copy."""
 
 from __future__ import annotations
 
@@ -16,47 +16,58 @@ from lossbench.cli.common import (
     choose,
     print_json,
     registries,
-    stderr,
     stdout,
 )
-from lossbench.errors import ConfigError, DataError, ParameterError
+from lossbench.errors import ConfigError, ParameterError
 from lossbench.registry import Plugin, Registry
 
 if TYPE_CHECKING:
     from lossbench.datasets.base import SegmentationDataset
 
-_SHOWN = 20
-
 
 def data(
-    action: Annotated[str, typer.Argument(metavar="ACTION", help="where, get or check.")] = "where",
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="where, get, check, prepare or list.")] = "where",
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="A dataset; all of them if left out (where).", show_default=False),
+        typer.Argument(metavar="NAME", help="A dataset; all of them if left out (where, list).", show_default=False),
     ] = None,
     suite: Annotated[
         str | None,
         typer.Option(
             "--suite",
             metavar="SUITE",
-            help="Check the dataset with the parameters this suite gives it.",
+            help="Check or prepare the dataset with the parameters this suite gives it.",
             show_default=False,
         ),
     ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option("--split", help="Only this split (prepare). May be repeated.", show_default=False),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before decoding (prepare).")] = False,
     data_root: DataRootOption = None,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say where data is expected (where), how to get it (get), or check it (check).
+    """Say where data is expected (where), how to get it (get), check it (check), or decode it once for all (prepare).
 
     Checking reads every image and mask: missing pairs, sizes, labels out of range. It exits with 3 on a problem.
+    Preparing decodes into the cache, which all cells share: it says the size first and asks on a terminal. `run` does
+    it by itself for what is missing. `list` shows what the cache holds.
 
     \b
     Example:
       lossbench data check camvid --data-root ~/data
+      lossbench data prepare camvid --split train --yes
     """
-    choose(action, ("where", "get", "check"), "action")
+    choose(action, ("where", "get", "check", "prepare", "list"), "action")
     registry = registries(plugin)["dataset"]
+    if action == "list":
+        from lossbench.cli.prepare import list_cached
+        from lossbench.data.roots import cache_root
+
+        list_cached(cache_root(), [name] if name else [], json=json)
+        return
     if action == "where":
         _where(registry, name, data_root, json)
         return
@@ -66,6 +77,8 @@ def data(
         )
     if action == "get":
         _get(registry.get(name), data_root, json)
+    elif action == "prepare":
+        _prepare(registry, name, suite, split, data_root, plugin, yes=yes, json=json)
     else:
         _check(registry, name, suite, data_root, plugin, json)
 
@@ -121,90 +134,71 @@ def _get(plugin: Plugin, data_root: Path | None, json: bool) -> None:
 def _check(
     registry: Registry, name: str, suite: str | None, data_root: Path | None, plugins: list[Path] | None, json: bool
 ) -> None:
-    if suite is None:
-        reports = [_report(registry.get(name), {}, name, data_root)]
-    else:
-        from lossbench.suite import load_suite
+    from lossbench.cli.datacheck import print_report, report
 
-        loaded = load_suite(suite, plugins=plugins or ())
-        components = [component for component in loaded.datasets if name in (component.name, component.label)]
-        if not components:
-            registry.get(name)  # an unknown name is said first
-            raise ConfigError(f"the suite '{suite}' has no dataset '{name}'")
-        plugin_of = loaded.registries["dataset"].get
-        scored = (loaded.protocol.train_split, loaded.protocol.eval_split)
-        reports = [
-            _report(plugin_of(component.name), component.params, component.label, data_root, needed=scored)
-            for component in components
-        ]
+    reports = [
+        report(label, *_build(plugin, params, data_root), needed=splits)
+        for label, plugin, params, splits in _chosen(registry, name, suite, plugins)
+    ]
     if json:
         print_json(reports)
     else:
-        for report in reports:
-            _print_report(report)
-    if any(report["problems"] for report in reports):
+        for found in reports:
+            print_report(found)
+    if any(found["problems"] for found in reports):
         raise typer.Exit(3)
 
 
-def _report(
-    plugin: Plugin, params: Mapping[str, Any], label: str, data_root: Path | None, needed: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Images by split, problems and warnings; a split of `needed` that is not there is a problem.
+def _prepare(
+    registry: Registry,
+    name: str,
+    suite: str | None,
+    split: Sequence[str] | None,
+    data_root: Path | None,
+    plugins: list[Path] | None,
+    *,
+    yes: bool,
+    json: bool,
+) -> None:
+    from lossbench.cli.prepare import prepare
+    from lossbench.data.roots import cache_root
 
-    Raises DataError when the data is not there at all."""
+    datasets = []
+    for label, plugin, params, splits in _chosen(registry, name, suite, plugins):
+        dataset, _ = _build(plugin, params, data_root)
+        datasets.append((label, dataset, split or splits or dataset.splits))
+    prepare(datasets, cache_root(), yes=yes, json=json)
+
+
+def _chosen(
+    registry: Registry, name: str, suite: str | None, plugins: list[Path] | None
+) -> list[tuple[str, Plugin, Mapping[str, Any], Sequence[str]]]:
+    """(label, plugin, parameters, splits that are needed) of a dataset, as a suite describes it if one is given."""
+    if suite is None:
+        return [(name, registry.get(name), {}, ())]
+    from lossbench.suite import load_suite
+
+    loaded = load_suite(suite, plugins=plugins or ())
+    components = [component for component in loaded.datasets if name in (component.name, component.label)]
+    if not components:
+        registry.get(name)  # an unknown name is said first
+        raise ConfigError(f"the suite '{suite}' has no dataset '{name}'")
+    plugin_of = loaded.registries["dataset"].get
+    splits = tuple(dict.fromkeys((loaded.protocol.train_split, loaded.protocol.eval_split)))
+    return [(component.label, plugin_of(component.name), component.params, splits) for component in components]
+
+
+def _build(
+    plugin: Plugin, params: Mapping[str, Any], data_root: Path | None
+) -> tuple[SegmentationDataset, Path | None]:
+    """(the dataset, its folder). Raises DataError when the data is not there at all."""
     from lossbench.data.roots import require_dataset_root
-    from lossbench.datasets.base import WARNING
 
     root = None
     if "root" in plugin.facts:
         how = getattr(plugin.load(), "how_to_get", "")
         root = require_dataset_root(plugin.name, how_to_get=how, given=data_root)
     try:
-        dataset = plugin.build(params, root=root)
+        return plugin.build(params, root=root), root
     except ParameterError as error:
         raise ConfigError(error.message, hint="its parameters come from a suite: add --suite SUITE") from None
-    stderr().print(f"checking {label} ...", style="dim")
-    said = dataset.check()
-    for split in needed:
-        if split not in dataset.splits:
-            said.append(_missing(dataset, split))
-    return {
-        "name": label,
-        "folder": str(root) if root else None,
-        "images": _images(dataset),
-        "problems": [line for line in said if WARNING not in line],
-        "warnings": [line.replace(WARNING, "") for line in said if WARNING in line],
-    }
-
-
-def _missing(dataset: SegmentationDataset, split: str) -> str:
-    try:
-        dataset.names(split)
-    except DataError as error:
-        return f"{split}: {error.message}"
-    return f"{split}: not among the splits of the dataset ({', '.join(dataset.splits)})"
-
-
-def _images(dataset: SegmentationDataset) -> dict[str, int]:
-    images = {}
-    for split in dataset.splits:
-        try:
-            images[split] = len(dataset.names(split))
-        except DataError:  # `check` reports it
-            images[split] = 0
-    return images
-
-
-def _print_report(report: Mapping[str, Any]) -> None:
-    out = stdout()
-    images = ", ".join(f"{split} {count}" for split, count in report["images"].items())
-    out.print(f"{report['name']}: images: {images}", soft_wrap=True)
-    for line in report["warnings"]:
-        out.print(f"  warning: {line}", soft_wrap=True)
-    problems = report["problems"]
-    for line in problems[:_SHOWN]:
-        out.print(f"  problem: {line}", soft_wrap=True)
-    if len(problems) > _SHOWN:
-        out.print(f"  and {len(problems) - _SHOWN} more problems (--json shows all)")
-    if not problems:
-        out.print("  no problems")

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-from rich.console import Console
-
-from lossbench import leaderboard as board
+from lossbench.cli.arguments import Option
+from lossbench.cli.common import DEFAULT_RESULTS, PluginOption, ResultsOption, open_store, registries
 from lossbench.errors import ConfigError, SetupError
-from lossbench.leaderboard import Stale
-from lossbench.provenance import stale_reasons
-from lossbench.registry import KINDS, Registry
-from lossbench.standings import Run
-from lossbench.store import Store
-from lossbench.views import data, latex, markdown, terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lossbench.index import IndexUse
+    from lossbench.leaderboard import Stale
+    from lossbench.runs import Run
+    from lossbench.runtable import RunTable
+
+    Content = str | Callable[[Console], None]
 
 
 class Format(StrEnum):
@@ -35,27 +37,30 @@ _FILE_WIDTH = 120
 
 
 def leaderboard(
-    dataset: Annotated[str, typer.Option(help="Only datasets that match this glob.", show_default=False)] = "*",
-    backbone: Annotated[str, typer.Option(help="Only backbones that match this glob.", show_default=False)] = "*",
-    loss: Annotated[str, typer.Option(help="Only losses that match this glob.", show_default=False)] = "*",
+    dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
+    backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
+    loss: Annotated[str, Option(help="Only losses that match this glob.", show_default=False)] = "*",
     sort: Annotated[
-        str, typer.Option(help="Best first by: miou, delta, tail_miou, ms_per_step ..., loss, or a class name.")
+        str, Option(help="Best first by: miou, delta, tail_miou, ms_per_step ..., loss, or a class name.")
     ] = "miou",
-    reference: Annotated[str, typer.Option(help="Loss that differences and time ratios refer to.")] = "ce",
-    per_class: Annotated[bool, typer.Option("--per-class", help="Add the IoU of every class.")] = False,
-    runs: Annotated[bool, typer.Option("--runs", help="One row per run instead of one per loss.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = Format.table,
-    json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    reference: Annotated[str, Option(help="Loss that differences and time ratios refer to.")] = "ce",
+    per_class: Annotated[bool, Option("--per-class", help="Add the IoU of every class.")] = False,
+    runs: Annotated[bool, Option("--runs", help="One row per run instead of one per loss.")] = False,
+    fresh: Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
+    format: Annotated[
+        Format | None, Option("--format", "-f", help="How to write it. Default: table.", show_default=False)
+    ] = None,
+    json: Annotated[bool, Option("--json", help="Short for --format json.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file.", dir_okay=False, show_default=False)
+        Path | None, Option("--output", "-o", help="Write to this file.", dir_okay=False, show_default=False)
     ] = None,
-    results: Annotated[Path, typer.Option("--results", help="Results directory.", envvar="LOSSBENCH_RESULTS")] = Path(
-        "results"
-    ),
-    plugin: Annotated[
-        list[Path] | None, typer.Option("--plugin", help="Plugin file whose runs are shown (repeatable).")
-    ] = None,
+    results: ResultsOption = DEFAULT_RESULTS,
+    plugin: PluginOption = None,
+    no_index: Annotated[bool, Option("--no-index", help="Read every record file.")] = False,
+    trust_index: Annotated[
+        bool,
+        Option("--trust-index", help="Take the index as it is; up to 0.1 % of the records may be newer."),
+    ] = False,
 ) -> None:
     """Compare losses: mean and spread over seeds, and the paired difference to the reference.
 
@@ -65,64 +70,94 @@ def leaderboard(
     Example:
       lossbench leaderboard --dataset streets --per-class --format markdown
     """
-    chosen = Format.json if json else format
-    records, warnings = Store(results).read_all()
+    from lossbench.provenance import stale_reasons
+    from lossbench.selection import require_match
+
+    chosen = _format(format, json)
+    if no_index and trust_index:
+        raise ConfigError("--no-index and --trust-index contradict each other", hint="give one of them, or neither")
+    stale = partial(stale_reasons, registries=registries(plugin))
+    use: IndexUse = "off" if no_index else "trusted" if trust_index else "checked"
+    table, warnings = open_store(results).runs(use)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    if not records:
+    if not len(table):
         raise ConfigError(
             f"no records in {results}",
             hint="run a suite first, e.g. `lossbench run quickstart`, or name another directory with --results",
         )
-    found = board.select(records, dataset=dataset, backbone=backbone, loss=loss)
-    stale = partial(stale_reasons, registries={kind: Registry(kind, plugin or ()) for kind in KINDS})
+    patterns = {"dataset": dataset, "backbone": backbone, "loss": loss}
+    require_match(table.conditions, patterns)
     write = partial(_write, output=output)
     if runs:
-        shown = [
-            run for run in (Run(stored, tuple(stale(stored.record))) for stored in found) if not (fresh and run.stale)
-        ]
-        _need(shown)
-        _write_runs(shown, stale, chosen, write)
+        _write_runs(_shown(table, patterns, stale, fresh), stale, chosen, write)
         return
+    from lossbench.leaderboard import build
+
     # Of all records, not of those found: the reference may be a loss that --loss leaves out.
-    blocks = board.build(
-        records,
-        dataset=dataset,
-        backbone=backbone,
-        loss=loss,
-        sort=sort,
-        reference=reference,
-        stale=stale,
-        include_stale=not fresh,
-    )
+    blocks = build(table, **patterns, sort=sort, reference=reference, stale=stale, include_stale=not fresh)
     _need(blocks)
     if chosen is Format.table:
+        from lossbench.views import terminal
+
         write(lambda console: terminal.render(blocks, console, per_class=per_class))
     elif chosen is Format.markdown:
+        from lossbench.views import markdown
+
         write(markdown.render(blocks, per_class=per_class))
     elif chosen is Format.latex:
+        from lossbench.views import latex
+
         write(latex.render(blocks, per_class=per_class))
-    elif chosen is Format.csv:
-        write(data.render_csv(blocks, per_class=per_class))
     else:
-        write(data.render_json(blocks, warnings))
+        from lossbench.views import data
+
+        write(
+            data.render_csv(blocks, per_class=per_class) if chosen is Format.csv else data.render_json(blocks, warnings)
+        )
 
 
-Content = str | Callable[[Console], None]
+def _format(given: Format | None, json: bool) -> Format:
+    if json and given not in (None, Format.json):
+        raise ConfigError(f"--json and --format {given} contradict each other", hint="give one of them")
+    return Format.json if json else given or Format.table
+
+
+def _shown(table: RunTable, patterns: Mapping[str, str], stale: Stale, fresh: bool) -> list[Run]:
+    """The runs that match all globs, read from their files."""
+    from lossbench.leaderboard import parts
+    from lossbench.readmany import read_record
+    from lossbench.runs import Run
+    from lossbench.selection import matches, select
+    from lossbench.store import StoredRecord
+
+    rows = sorted(row for part in parts(table) if matches(part.condition, **patterns) for row in part.rows.tolist())
+    found = [StoredRecord(read_record(table.path(row)), table.path(row)) for row in rows]
+    runs = [Run(stored, tuple(stale(stored.record))) for stored in select(found, **patterns)]
+    shown = [run for run in runs if not (fresh and run.stale)]
+    _need(shown)
+    return shown
 
 
 def _write_runs(runs: Sequence[Run], stale: Stale, chosen: Format, write: Callable[[Content], None]) -> None:
-    stored = [run.stored for run in runs]
     if chosen is Format.table:
+        from lossbench.views import terminal
+
         write(lambda console: terminal.render_runs(runs, console))
     elif chosen is Format.markdown:
+        from lossbench.views import markdown
+
         write(markdown.render_runs(runs))
     elif chosen is Format.latex:
+        from lossbench.views import latex
+
         write(latex.render_runs(runs))
-    elif chosen is Format.csv:
-        write(data.csv_text(board.run_rows(stored, stale)))
     else:
-        write(data.json_text(board.run_rows(stored, stale)))
+        from lossbench.leaderboard import run_rows
+        from lossbench.views import data
+
+        rows = run_rows([run.stored for run in runs], stale)
+        write(data.csv_text(rows) if chosen is Format.csv else data.json_text(rows))
 
 
 def _need(shown: Sequence[object]) -> None:
@@ -132,6 +167,8 @@ def _need(shown: Sequence[object]) -> None:
 
 def _write(content: Content, output: Path | None) -> None:
     """To standard output, or to a file whose folder is created; tables in files are plain text."""
+    from rich.console import Console
+
     if output is None:
         if isinstance(content, str):
             sys.stdout.write(content)

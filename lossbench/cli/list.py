@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
-import typer
-from rich.table import Table
-from rich.text import Text
-
+from lossbench.cli.arguments import Argument
 from lossbench.cli.common import JsonOption, PluginOption, choose, describe_params, literal, print_json, stdout
 from lossbench.errors import LossbenchError
 from lossbench.registry import Kind, Plugin, Registry
@@ -18,9 +16,9 @@ _KINDS: Mapping[str, Kind] = {"losses": "loss", "backbones": "backbone", "datase
 
 
 def list_(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="losses, backbones, datasets or suites.")],
+    what: Annotated[str, Argument(metavar="WHAT", help="losses, backbones, datasets or suites.")],
     pattern: Annotated[
-        str, typer.Argument(metavar="PATTERN", help="Only names that match it, e.g. 'fcn*'.", show_default=False)
+        str, Argument(metavar="PATTERN", help="Only names that match it, e.g. 'fcn*'.", show_default=False)
     ] = "*",
     plugin: PluginOption = None,
     json: JsonOption = False,
@@ -39,8 +37,11 @@ def list_(
         print_json(entries)
         return
     if not entries:
-        typer.echo(f"no {what} match '{pattern}'" if pattern != "*" else f"no {what}", err=True)
+        print(f"no {what} match '{pattern}'" if pattern != "*" else f"no {what}", file=sys.stderr)
         return
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")

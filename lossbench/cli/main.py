@@ -6,22 +6,18 @@ Exit codes: 0 all is well, 1 some cells failed, 2 wrong usage or configuration, 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
-
-import typer
-from rich.text import Text
+from typing import Any
 
 import lossbench
-from lossbench.cli.common import stderr
+from lossbench.cli.arguments import parse
 from lossbench.errors import LossbenchError, UnknownNameError, did_you_mean
 
-#: Every verb and the function behind it, in the order of the help. A module is imported when its verb is called,
-#: all of them for the help; so they import what is heavy inside their functions.
+#: Every verb and the function behind it, in the order of the help. A module is imported when its verb is called.
 VERBS: tuple[tuple[str, str], ...] = (
     ("run", "lossbench.cli.run:run"),
     ("plan", "lossbench.cli.plan:plan"),
@@ -32,8 +28,32 @@ VERBS: tuple[tuple[str, str], ...] = (
     ("data", "lossbench.cli.data:data"),
     ("clean", "lossbench.cli.clean:clean"),
 )
-#: Typer's usage errors derive from this class, which it does not export.
-_UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
+#: What the help of all says of each, short enough for 80 columns; the verb's own help says more.
+SUMMARIES = {
+    "run": "Run every cell of a suite that has no record yet.",
+    "plan": "Show what a run would do, and how long it will take.",
+    "status": "Show what became of every cell of a suite.",
+    "leaderboard": "Compare losses: mean, spread, difference to the reference.",
+    "list": "List losses, backbones, datasets or suites.",
+    "show": "Show a loss, a backbone, a dataset or a record.",
+    "data": "Say where data is expected and how to get it; check it.",
+    "clean": "Remove run folders of finished cells.",
+}
+_HELP = """\
+Usage: lossbench [OPTIONS] COMMAND [ARGS]...
+
+  A benchmark harness for imbalance losses in semantic segmentation.
+
+Options:
+  --version   Print the version.
+  --debug     Show the traceback of an error.
+  -h, --help  Show this message and exit.
+
+Commands:
+{commands}
+
+  Example: lossbench run quickstart && lossbench leaderboard
+"""
 _BROKEN_PIPE = 128 + 13
 
 
@@ -55,33 +75,46 @@ def run(arguments: Sequence[str]) -> int:
         # The reader (head, less) has gone. Point stdout elsewhere, or the interpreter complains when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         _report("interrupted", None)
         return 130
     except LossbenchError as error:
         if debug:
+            import traceback
+
             traceback.print_exc()
         _report(error.message, error.hint)
         return error.exit_code
-    except _UsageProblem as error:
-        if debug:
-            traceback.print_exc()
-        message: str = error.format_message()  # type: ignore[attr-defined]
-        verb = _verb_of(given)
-        _report(message.rstrip("."), f"see `lossbench{' ' + verb if verb else ''} --help`")
-        return 2
 
 
 def _dispatch(arguments: list[str]) -> int:
     verb = _verb_of(arguments)
-    known = [name for name, _ in VERBS]
-    if verb is not None and verb not in known:
+    targets = dict(VERBS)
+    if verb is None:
+        if not arguments or "-h" in arguments or "--help" in arguments:
+            sys.stdout.write(_help())
+            return 0
+        if arguments == ["--version"]:
+            sys.stdout.write(f"lossbench {lossbench.__version__}\n")
+            return 0
+    elif verb not in targets:
         raise UnknownNameError(
-            f"unknown command '{verb}'", hint=did_you_mean(verb, known) or f"one of: {', '.join(known)}"
+            f"unknown command '{verb}'", hint=did_you_mean(verb, targets) or f"one of: {', '.join(targets)}"
         )
-    command = typer.main.get_command(_app(verb))
-    outcome = command.main(args=arguments, prog_name="lossbench", standalone_mode=False)
-    return outcome if isinstance(outcome, int) else 0
+    verbs = [(name, _load(target)) for name, target in VERBS if verb in (None, name)]
+    if verb is not None and arguments[0] == verb:
+        ((_, function),) = verbs
+        plain = parse(function, arguments[1:])
+        if plain is not None:
+            gc.disable()  # these verbs read, print and leave: collecting would be a tenth of their time
+            try:
+                function(**plain)
+            finally:
+                gc.enable()
+            return 0
+    from lossbench.cli.typed import dispatch
+
+    return dispatch(arguments, verbs, verb)
 
 
 def _verb_of(arguments: Sequence[str]) -> str | None:
@@ -94,20 +127,9 @@ def _verb_of(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _app(verb: str | None) -> typer.Typer:
-    """The Typer application with one verb, or with all of them for the help."""
-    app = typer.Typer(
-        add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
-    )
-    app.callback(
-        invoke_without_command=True,
-        help="A benchmark harness for imbalance losses in semantic segmentation.",
-        epilog="Example: lossbench run quickstart && lossbench leaderboard",
-    )(_root)
-    for name, target in VERBS:
-        if verb in (None, name):
-            app.command(name)(_load(target))
-    return app
+def _help() -> str:
+    width = max(len(name) for name, _ in VERBS)
+    return _HELP.format(commands="\n".join(f"  {name:<{width}}  {SUMMARIES[name]}" for name, _ in VERBS))
 
 
 def _load(target: str) -> Callable[..., Any]:
@@ -116,24 +138,11 @@ def _load(target: str) -> Callable[..., Any]:
     return loaded
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"lossbench {lossbench.__version__}")
-        raise typer.Exit
-
-
-def _root(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
 def _report(message: str, hint: str | None) -> None:
+    from rich.text import Text
+
+    from lossbench.cli.common import stderr
+
     console = stderr()
     for line in message.splitlines():
         console.print(Text.assemble(("error: ", "bold red"), line), soft_wrap=True)

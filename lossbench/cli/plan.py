@@ -7,9 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-from rich.text import Text
-
 from lossbench.cli.common import (
     DEFAULT_RESULTS,
     JsonOption,
@@ -17,6 +14,7 @@ from lossbench.cli.common import (
     ResultsOption,
     SuiteArgument,
     duration,
+    open_store,
     print_json,
     stdout,
     warn,
@@ -44,11 +42,10 @@ def plan(
     """
     from lossbench.history import StoreHistory
     from lossbench.plan import make_plan
-    from lossbench.store import Store
     from lossbench.suite import load_suite
 
     loaded = load_suite(suite, plugins=plugin or ())
-    history = StoreHistory(Store(results), loaded.registries)
+    history = StoreHistory(open_store(results), loaded.registries)
     planned = make_plan(loaded.cells(), history)
     for line in history.warnings:
         warn(line)
@@ -85,6 +82,8 @@ def plan_json(name: str, planned: Sequence[PlannedCell]) -> dict[str, Any]:
 
 def print_plan(name: str, planned: Sequence[PlannedCell]) -> None:
     """A table for each dataset and backbone, a row for each loss, a column for each state that occurs."""
+    from rich.table import Table
+
     from lossbench.plan import STATES, summarise
 
     out = stdout()
@@ -138,6 +137,8 @@ def _total(planned: Sequence[PlannedCell]) -> str:
 
 
 def _print_reasons(planned: Sequence[PlannedCell]) -> None:
+    from rich.text import Text
+
     out = stdout()
     told = [item for item in planned if item.reasons]
     for item in told[:_SHOWN_REASONS]:

@@ -12,6 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from lossbench import metrics
+from lossbench.cli.common import duration
 from lossbench.errors import RecordError
 from lossbench.execution.base import Job, Outcome
 from lossbench.store import Store
@@ -50,20 +51,11 @@ class Tally:
         return sum(self._steps.values()) / max(1, sum(self._total.values()))
 
     def eta(self) -> str:
-        """`1:05 left`, or nothing before there is anything to judge by."""
+        """`12 min left`, or nothing before there is anything to judge by."""
         now_done = sum(self._steps[cell] - self._start.get(cell, 0) for cell in self._steps)
         left = sum(self._total.values()) - sum(self._steps.values())
         elapsed = time.monotonic() - self.started
-        return f"{clock(left * elapsed / now_done)} left" if now_done > 0 and elapsed > 2 else ""
-
-
-def clock(seconds: float) -> str:
-    """`45 s`, `3:07`, `2:03:07`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+        return f"{duration(left * elapsed / now_done)} left" if now_done > 0 and elapsed > 2 else ""
 
 
 def finished_line(outcome: Outcome, tally: Tally, miou: float | None) -> str:
@@ -74,7 +66,7 @@ def finished_line(outcome: Outcome, tally: Tally, miou: float | None) -> str:
     if outcome.elsewhere:
         parts.append("(by another process)")
     elif outcome.seconds:
-        parts.append(clock(outcome.seconds))
+        parts.append(duration(outcome.seconds))
     if outcome.status == "failed":
         parts.append(f"- {outcome.error.get('message', 'unknown error')}")
     return "  ".join(parts)
@@ -110,7 +102,7 @@ class PlainProgress:
             record = self._store.load(outcome.job.cell) if outcome.status == "done" else None
         except RecordError:  # of a newer lossbench: the leaderboard warns
             return None
-        return None if record is None else float(metrics.mean(metrics.iou(record.confusion)))
+        return None if record is None else metrics.mean_iou(record.confusion)
 
     def said(self, message: str) -> None:
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)

@@ -18,6 +18,7 @@ from lossbench.cli.common import (
     ResultsOption,
     SuiteArgument,
     choose,
+    open_store,
     stderr,
     stdout,
     warn,
@@ -73,13 +74,12 @@ def run(
     from lossbench.data.roots import data_root as find_data_root
     from lossbench.execution import devices as device_names
     from lossbench.execution.suite_run import RunOptions, exit_code, slots
-    from lossbench.store import Store
     from lossbench.suite import load_suite
 
     for what in keep or ():
         choose(what, KEEPABLE, "thing to keep")
     loaded = load_suite(suite, plugins=plugin or ())
-    store = Store(results.absolute())
+    store = open_store(results.absolute())
     store.ensure_writable()
     cells = loaded.cells()
     todo = _to_run(cells, loaded, store, rerun_stale=rerun_stale)
@@ -132,6 +132,7 @@ def _to_run(cells: Sequence[Cell], suite: Suite, store: Store, *, rerun_stale: b
 
 def _watched(cells: Sequence[Cell], suite: Suite, options: RunOptions, store: Store) -> list[Outcome]:
     """Run the cells under a live display on a terminal, or with a plain line for each elsewhere."""
+    from lossbench.cli.prepare import decoding, tell
     from lossbench.cli.progress import LiveProgress, PlainProgress
     from lossbench.execution.suite_run import run_cells
 
@@ -144,19 +145,24 @@ def _watched(cells: Sequence[Cell], suite: Suite, options: RunOptions, store: St
         options,
         observe=lambda jobs: progress(console, jobs, store),
         minutes=lambda cell: suite.resources_of(cell).minutes,
+        decoding=decoding,
+        say=tell,
     )
 
 
 def _report(cells: Sequence[Cell], outcomes: Sequence[Outcome], suite: Suite, store: Store) -> None:
     """The leaderboard of the suite's cells on stdout; what failed, and where everything lies, on stderr."""
+    import numpy as np
+
     from lossbench.leaderboard import build
     from lossbench.provenance import stale_reasons
     from lossbench.views.terminal import render
 
-    wanted = {cell.id for cell in cells}
-    stored = [item for item in store.read_all()[0] if item.record.id in wanted]
-    if stored:
-        render(build(stored, stale=lambda record: stale_reasons(record, suite.registries)), stdout())
+    wanted = np.array([int(cell.id, 16) for cell in cells], dtype=np.uint64)
+    table = store.runs()[0]
+    table = table.take(np.flatnonzero(np.isin(table.ids, wanted)))
+    if len(table):
+        render(build(table, stale=lambda record: stale_reasons(record, suite.registries)), stdout())
     console = stderr()
     ends = Counter(
         "not started" if outcome.status == "interrupted" and not outcome.seconds else outcome.status
@@ -175,8 +181,8 @@ def _report(cells: Sequence[Cell], outcomes: Sequence[Outcome], suite: Suite, st
         log = group[0].job.spec.run_dir / "log.txt"
         if log.is_file():
             console.print(f"log: {log}", soft_wrap=True)
-    missing = len(cells) - len(stored)
+    missing = len(cells) - len(table)
     remedy = "run again to go on" if not failures else "mend what failed and run again"
     counts = ", ".join(f"{count} {status}" for status, count in ends.items() if status != "done")
-    state = f"{len(stored)} of {len(cells)} cells done" + (f" ({counts}; {remedy})" if missing else "")
+    state = f"{len(table)} of {len(cells)} cells done" + (f" ({counts}; {remedy})" if missing else "")
     console.print(f"{state}. Records: {store.records_dir}; logs: {store.root / 'runs'}", soft_wrap=True)

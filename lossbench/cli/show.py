@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-from rich.table import Table
-
+from lossbench.cli.arguments import Argument
 from lossbench.cli.common import (
     DEFAULT_RESULTS,
     DataRootOption,
@@ -38,10 +36,10 @@ _ID = re.compile(r"[0-9a-f]{4,16}\Z")
 
 def show(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="loss, backbone, dataset or record; or a name, when only one has it.")
+        str, Argument(metavar="WHAT", help="loss, backbone, dataset or record; or a name, when only one has it.")
     ],
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Its name, or the id of a record.", show_default=False)
+        str | None, Argument(metavar="NAME", help="Its name, or the id of a record.", show_default=False)
     ] = None,
     results: ResultsOption = DEFAULT_RESULTS,
     data_root: DataRootOption = None,
@@ -118,6 +116,8 @@ def description(plugin: Plugin) -> str:
 
 
 def _print_plugin(plugin: Plugin) -> None:
+    from rich.table import Table
+
     out = stdout()
     out.print(f"{plugin.kind} {plugin.name}", style="bold")
     _print_text(description(plugin) or "(no description)")
@@ -278,6 +278,8 @@ def _class_counts(dataset: SegmentationDataset) -> tuple[dict[str, Any], str | N
 
 
 def _print_shares(class_names: Sequence[str], splits: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("class", overflow="fold")
     for split in splits:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from rich.table import Table
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lossbench.cli.common import (
     DEFAULT_RESULTS,
@@ -12,9 +11,15 @@ from lossbench.cli.common import (
     PluginOption,
     ResultsOption,
     SuiteArgument,
+    open_store,
     print_json,
     stdout,
 )
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lossbench.cells import Cell
 
 
 def status(
@@ -29,42 +34,36 @@ def status(
     Example:
       lossbench status quickstart
     """
-    from lossbench import metrics
     from lossbench.history import StoreHistory
     from lossbench.plan import make_plan
-    from lossbench.store import Store
     from lossbench.suite import load_suite
 
     loaded = load_suite(suite, plugins=plugin or ())
-    store = Store(results)
+    store = open_store(results)
     history = StoreHistory(store, loaded.registries)
     rows: list[dict[str, Any]] = []
+    settings: dict[str, list[tuple[Cell, dict[str, Any]]]] = {}
     for item in make_plan(loaded.cells(), history):
-        record = history.record(item.cell)
+        miou = history.miou(item.cell)
         rows.append(
             {
                 "cell": item.cell.name,
                 "id": item.cell.id,
                 "state": item.state,
                 "progress": round(item.progress, 3),
-                "miou": None if record is None else round(float(metrics.mean(metrics.iou(record.confusion))), 6),
+                "miou": None if miou is None else round(miou, 6),
                 "why": list(item.reasons),
                 "log": str(store.run_dir(item.cell.id) / "log.txt"),
             }
         )
+        settings.setdefault(f"{item.cell.dataset.label} / {item.cell.backbone.label}", []).append((item.cell, rows[-1]))
     if json:
         print_json({"suite": loaded.name, "cells": rows})
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("cell", "state"):
-        table.add_column(name, overflow="fold")
-    table.add_column("mIoU %", justify="right", no_wrap=True)
-    for row in rows:
-        share = f" {100 * row['progress']:.0f} %" if row["state"] in ("running", "interrupted") else ""
-        miou = "" if row["miou"] is None else f"{100 * row['miou']:.2f}"
-        table.add_row(row["cell"], row["state"] + share, miou)
     console = stdout()
-    console.print(table)
+    for setting, members in settings.items():
+        console.print(setting, soft_wrap=True)
+        console.print(_table(members))
     for row in rows:
         if row["why"]:
             console.print(f"{row['state']}: {row['cell']}: {'; '.join(row['why'])}", soft_wrap=True)
@@ -72,3 +71,19 @@ def status(
             console.print(f"  log: {row['log']}", soft_wrap=True)
     done = sum(row["state"] in ("done", "stale") for row in rows)
     console.print(f"{loaded.name}: {done} of {len(rows)} cells done", soft_wrap=True)
+
+
+def _table(members: Sequence[tuple[Cell, Mapping[str, Any]]]) -> Table:
+    """The cells of one dataset and backbone; what tells them apart is loss and seed."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("loss", overflow="fold")
+    table.add_column("seed", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("mIoU %", justify="right", no_wrap=True)
+    for cell, row in members:
+        share = f" {100 * row['progress']:.0f} %" if row["state"] in ("running", "interrupted") else ""
+        score = "" if row["miou"] is None else f"{100 * row['miou']:.2f}"
+        table.add_row(cell.loss.label, str(cell.seed), row["state"] + share, score)
+    return table

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossbench.metrics import frequency_groups
-from lossbench.standings import COLUMNS, Block, Row, Run
+from lossbench.runs import Run
+from lossbench.standings import COLUMNS, Block, Row
 
 #: Always wanted, in this order; the first ones stay longest when the terminal is narrow.
 BASE = ("miou", "delta", "macc", "mprecision", "mrecall", "ms_per_step", "time_ratio")

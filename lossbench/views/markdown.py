@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lossbench.standings import Block, Run
+from lossbench.runs import Run
+from lossbench.standings import Block
 from lossbench.views.grid import DOCUMENT, Entry, Grid, Header, class_grid, footer, runs_grid, summary_grid
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rich.box import Box
@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lossbench.standings import Block, Run
+from lossbench.runs import Run
+from lossbench.standings import Block
 from lossbench.views.grid import BASE, EXTRA, Grid, Header, class_grid, footer, runs_grid, summary_grid
 
 #: A rule below the headers and nothing else: one for terminals, one of ASCII.
@@ -63,15 +64,27 @@ def fitting(block: Block, console: Console) -> list[str]:
     wanted = [key for key in BASE if block.has_reference or key not in ("delta", "time_ratio")]
     if len({row.n for row in block.rows}) > 1:
         wanted.insert(1, "n")
-    keys = wanted[:1]
-    for key in wanted[1:]:
-        if _width(summary_grid(block, [*keys, key]), console, _WORDS_MIN) > console.width:
+    first = _column(summary_grid(block, []), 0, console).width
+    taken = 0
+
+    def fits(key: str, words: int) -> bool:
+        """Whether there is room for one more column; if so, it is taken."""
+        nonlocal taken
+        more = 1 + _column(summary_grid(block, [key]), 1, console).width  # rich puts a blank between columns
+        if min(first, words) + taken + more > console.width:
+            return False
+        taken += more
+        return True
+
+    keys: list[str] = []
+    for key in wanted:
+        if not fits(key, _WORDS_MIN) and keys:
             return keys
         keys.append(key)
     for key in EXTRA:
         if key in keys or all(line[-1].text == "-" for line in summary_grid(block, [key]).rows):
             continue
-        if _width(summary_grid(block, [*keys, key]), console, _WORDS_MAX) > console.width:
+        if not fits(key, _WORDS_MAX):
             break
         keys.append(key)
     return keys
@@ -127,9 +140,19 @@ def emit(renderable: Table | Text, console: Console) -> None:
 def safe(text: str, console: Console) -> str:
     """`text` as the console can show it: our symbols in ASCII when piped or without UTF-8; and '?' for what its
     encoding lacks."""
-    if not (console.is_terminal and console.encoding.lower().startswith("utf")):
-        text = text.translate(_ASCII)
-    return text.encode(console.encoding, "replace").decode(console.encoding)
+    return _shower(console)(text)
+
+
+def _shower(console: Console) -> Callable[[str], str]:
+    """`safe` for many texts: what the console can show is asked once."""
+    encoding = console.encoding
+    symbols = console.is_terminal and encoding.lower().startswith("utf")
+
+    def show(text: str) -> str:
+        text = text if symbols else text.translate(_ASCII)
+        return text.encode(encoding, "replace").decode(encoding)
+
+    return show
 
 
 # --- layout ---
@@ -151,12 +174,12 @@ def _column(grid: Grid, index: int, console: Console) -> _Drawn:
     """
     header = grid.headers[index]
     entries = [line[index] for line in grid.rows]
-    plain = not console.is_terminal
-    values = [safe(entry.text, console) for entry in entries]
-    spreads = [safe(entry.spread, console) for entry in entries]
+    plain, show = not console.is_terminal, _shower(console)
+    values = [show(entry.text) for entry in entries]
+    spreads = [show(entry.spread) for entry in entries]
     value_width = max((cell_len(value) for value in values), default=0)
     spread_width = max((cell_len(spread) for spread in spreads), default=0)
-    heading = [safe(line, console) for line in (*header.title.split("\n"), header.unit)]
+    heading = [show(line) for line in (*header.title.split("\n"), header.unit)]
     cells = []
     for entry, value, spread in zip(entries, values, spreads, strict=True):
         cell = Text(value.rjust(value_width) if header.numeric else value, style="bold green" if entry.best else "")

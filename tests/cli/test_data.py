@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from lossbench.cli.main import run
@@ -105,3 +107,70 @@ def test_what_cannot_be_checked(
     err = capsys.readouterr().err
     assert f"error: {error}" in err
     assert hint in err
+
+
+@pytest.fixture
+def cached_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LOSSBENCH_CACHE", str(home / "cache"))
+    return home
+
+
+PREPARE = ["data", "prepare", "folder", "--suite", "mine.yaml"]
+
+
+def test_prepare_decodes_once_and_says_the_size_first(cached_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*PREPARE, "--json"]) == 0
+    said = capsys.readouterr()
+    assert "roads train, roads val: about 0.0 MB into" in said.err.replace("\n", " ")
+    assert "decoded roads train: 2 images" in said.err
+    rows = json.loads(said.out)
+    assert [(row["split"], row["images"]) for row in rows] == [("train", 2), ("val", 2)]
+    assert all((Path(row["folder"]) / "header.json").is_file() for row in rows)
+    assert run(PREPARE) == 0
+    said = capsys.readouterr()
+    assert said.err == "", "nothing is left to decode"
+    assert said.out.count("2 images") == 2
+    assert run(["data", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["entries"]
+    assert [entry["usable"] for entry in listed] == [True, True]
+    assert all(entry["entry"].startswith("folder-") and entry["bytes"] > 500 for entry in listed)
+    assert run(["data", "list", "streets"]) == 0
+    assert "folder-" not in capsys.readouterr().out
+
+
+def test_prepare_of_one_split_and_of_changed_files(cached_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*PREPARE, "--split", "val"]) == 0
+    assert len(list((cached_home / "cache").glob("folder-*"))) == 1
+    Image.fromarray(np.ones((8, 8, 3), np.uint8)).save(cached_home / "roads/images/val/a.png")
+    capsys.readouterr()
+    assert run([*PREPARE, "--split", "val"]) == 0
+    assert "decoded roads val: 2 images" in capsys.readouterr().err
+    assert run(["data", "prepare", "folder"]) == 2
+    assert "--suite" in capsys.readouterr().err
+
+
+def test_prepare_refuses_what_does_not_fit_or_is_huge(
+    cached_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lossbench.cli.prepare.UNASKED", 10.0)
+    assert run(PREPARE) == 3
+    assert "add --yes" in capsys.readouterr().err
+    usage = shutil.disk_usage(cached_home)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=100))
+        assert run([*PREPARE, "--yes"]) == 3
+    assert "0.0 MB free" in capsys.readouterr().err
+    assert not (cached_home / "cache").exists()
+    assert run([*PREPARE, "--yes"]) == 0
+
+
+def test_prepare_asks_on_a_terminal(
+    cached_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    asked: list[str] = []
+    monkeypatch.setattr(typer, "confirm", lambda text, **_: asked.append(text))
+    assert run(PREPARE) == 130
+    assert asked == ["Decode?"]
+    assert not (cached_home / "cache").exists()

@@ -12,13 +12,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from lossbench import index
 from lossbench.cli.leaderboard import leaderboard
+from lossbench.cli.typed import with_typer
 from lossbench.errors import ConfigError, SetupError, UnknownNameError
 from lossbench.store import Store
 from tests.factories import put, quickstart
 
 app = typer.Typer()
-app.command()(leaderboard)
+app.command()(with_typer(leaderboard))
 
 
 @pytest.fixture
@@ -106,6 +108,8 @@ def test_no_records_is_a_usage_error_with_a_hint(tmp_path):
         (["--fresh"], ConfigError, "leave out --fresh"),
         (["--fresh", "--runs"], ConfigError, "leave out --fresh"),
         (["--plugin", "missing.py"], ConfigError, None),
+        (["--json", "--format", "csv"], ConfigError, "give one of them"),
+        (["--no-index", "--trust-index"], ConfigError, "give one of them, or neither"),
     ],
 )
 def test_mistakes_are_one_line_and_a_hint(results, args, kind, hint):
@@ -140,11 +144,29 @@ def test_a_plugin_of_the_users_own_is_known(results, tmp_path):
     assert "loss 'my_own' changed since" in known
 
 
+def test_a_plugin_file_without_a_plugin_is_said(results, tmp_path):
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    outcome = invoke("--plugin", tmp_path / "empty.py", results=results)
+    assert isinstance(outcome.exception, ConfigError)
+    assert "empty.py registers no loss, backbone or dataset" in outcome.exception.message
+
+
+@pytest.mark.parametrize("use", ["--no-index", "--trust-index"])
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_with_and_without_the_index_the_same_is_printed(results, tmp_path, monkeypatch, use, form):
+    monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(index, "SMALLEST", 0)
+    expected = invoke("--format", form, results=results).stdout
+    assert (tmp_path / "cache" / "leaderboard").is_dir()
+    assert invoke("--format", form, use, results=results).stdout == expected
+
+
 def test_it_imports_neither_torch_nor_pandas(results):
     code = (
         "import sys, typer\n"
         "from lossbench.cli.leaderboard import leaderboard\n"
-        "app = typer.Typer(); app.command()(leaderboard)\n"
+        "from lossbench.cli.typed import with_typer\n"
+        "app = typer.Typer(); app.command()(with_typer(leaderboard))\n"
         "for args in ([], ['--runs', '--format', 'csv'], ['--per-class', '--json']):\n"
         "    app([*args, '--results', sys.argv[1]], standalone_mode=False)\n"
         "heavy = {'torch', 'pandas', 'scipy.stats', 'matplotlib'} & set(sys.modules)\n"

@@ -146,7 +146,23 @@ def test_errors_go_to_stderr_with_their_code_and_colour_only_where_wanted() -> N
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.2, "1 s"), (59, "59 s"), (100, "2 min"), (3600, "60 min"), (12_000, "3 h 20 min"), (190_800, "2 d 5 h")],
+    [
+        (0.2, "1 s"),
+        (45.2, "45 s"),
+        (59, "59 s"),
+        (187, "3 min"),
+        (7387, "2 h 03 min"),
+        (100, "2 min"),
+        (3600, "60 min"),
+        (12_000, "3 h 20 min"),
+        (190_800, "2 d 5 h"),
+    ],
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_the_help_of_all_has_a_whole_line_for_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(entry.SUMMARIES) == VERBS
+    assert entry.run(["--help"]) == 0
+    assert all(len(line) < 80 for line in capsys.readouterr().out.splitlines())

@@ -1,10 +1,9 @@
 import io
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
-from lossbench.cli.progress import LiveProgress, PlainProgress, Tally, clock
+from lossbench.cli.progress import LiveProgress, PlainProgress, Tally
 from lossbench.execution.base import Job, Outcome
 from lossbench.execution.spec import Spec
 from lossbench.store import Store
@@ -58,8 +57,3 @@ def test_steps_of_an_earlier_attempt_do_not_count_as_speed(tmp_path: Path) -> No
     tally.at(job, 75)
     assert tally.fraction == 0.75
     assert tally.eta() == "10 s left"
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(45.2, "45 s"), (187, "3:07"), (7387, "2:03:07")])
-def test_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text

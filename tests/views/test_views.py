@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from lossbench.leaderboard import build
-from lossbench.standings import Run
+from lossbench.runs import Run
 from lossbench.store import Store, StoredRecord
 from lossbench.views import data, latex, markdown, record, terminal
 from tests.factories import CLASSES, make_record, put, quickstart

@@ -1,0 +1,51 @@
+"""Which records a user asks for: globs over names and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from lossbench.errors import ConfigError, did_you_mean
+from lossbench.records import Record
+from lossbench.runtable import Condition
+from lossbench.store import StoredRecord
+
+
+def matches(record: Record | Condition, **patterns: str) -> bool:
+    """Whether a record's name or label of each part (dataset, backbone, loss) matches its glob."""
+    return all(
+        record.labels[part] == pattern
+        or fnmatchcase(record.cell[part]["name"], pattern)
+        or fnmatchcase(record.labels[part], pattern)
+        for part, pattern in patterns.items()
+    )
+
+
+def select(
+    records: Sequence[StoredRecord], *, dataset: str = "*", backbone: str = "*", loss: str = "*"
+) -> list[StoredRecord]:
+    """The records whose names or labels match all globs, sorted by dataset, backbone, loss and seed.
+
+    Raises ConfigError that names the glob nothing matches, when nothing does.
+    """
+    patterns = {"dataset": dataset, "backbone": backbone, "loss": loss}
+    require_match([stored.record for stored in records], patterns)
+    return sorted(
+        (stored for stored in records if matches(stored.record, **patterns)),
+        key=lambda s: (s.record.labels["dataset"], s.record.labels["backbone"], s.record.labels["loss"], s.record.seed),
+    )
+
+
+def require_match(records: Iterable[Record | Condition], patterns: Mapping[str, str]) -> None:
+    """Raises ConfigError that names the glob nothing matches, when nothing does."""
+    records = list(records)
+    if not records or any(matches(record, **patterns) for record in records):
+        return
+    for part, pattern in patterns.items():
+        if not any(matches(record, **{part: pattern}) for record in records):
+            known = sorted({record.cell[part]["name"] for record in records})
+            raise ConfigError(
+                f"no record matches --{part} '{pattern}'",
+                hint=did_you_mean(pattern, known) or f"there are records of: {', '.join(known)}",
+            )
+    raise ConfigError("no record matches all of --dataset, --backbone and --loss", hint="widen one of them")

@@ -1,0 +1,67 @@
+"""The sidecar of a record: per-image counts (n_images, C, 3) int32 and image names, in a compressed .npz."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossbench.errors import RecordError
+from lossbench.metrics import counts_of
+from lossbench.records import Record
+from lossbench.runtable import RunTable
+
+
+def sidecar_bytes(record: Record, per_image: NDArray[Any], image_names: Sequence[str]) -> bytes:
+    """A compressed .npz that numpy reads, with fixed times inside: the same counts are the same bytes."""
+    classes = len(record.class_names)
+    if per_image.shape != (len(image_names), classes, 3):
+        raise RecordError(
+            f"per-image counts of shape {per_image.shape} for {len(image_names)} images and {classes} classes"
+        )
+    if not np.array_equal(per_image.sum(axis=0, dtype=np.int64), counts_of(record.confusion)):
+        raise RecordError("the per-image counts do not sum to the confusion matrix")
+    if per_image.size and int(per_image.max()) > np.iinfo(np.int32).max:
+        raise RecordError("an image of more than 2^31 pixels does not fit the per-image counts")
+    names = np.asarray([str(name) for name in image_names], dtype=np.str_)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, array in (("counts", per_image.astype(np.int32)), ("names", names)):
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            info = zipfile.ZipInfo(f"{member}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            archive.writestr(info, content.getvalue(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def read_sidecar(path: Path, record: Record) -> tuple[NDArray[np.int32], list[str]]:
+    """Counts (n_images, C, 3) and image names of a record's sidecar.
+
+    Raises RecordError when the file is missing, damaged, or belongs to another run of the cell.
+    """
+    return _read_sidecar(path, counts_of(record.confusion))
+
+
+def _read_sidecar(path: Path, total: NDArray[np.int64]) -> tuple[NDArray[np.int32], list[str]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            counts, names = archive["counts"], archive["names"].tolist()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise RecordError(f"{path}: unreadable per-image counts ({error})") from None
+    if counts.ndim != 3 or not np.array_equal(counts.sum(axis=0, dtype=np.int64), total):
+        raise RecordError(f"{path}: per-image counts of another run")
+    return counts, names
+
+
+def per_image_counts(table: RunTable, row: int) -> NDArray[np.int32] | None:
+    """TP, FP, FN (n_images, C, 3) of the sidecar of a row of a table; None when there is none to trust."""
+    try:
+        return _read_sidecar(table.path(row).with_suffix(".npz"), table.counts_of(np.array([row]))[0])[0]
+    except RecordError:
+        return None
