@@ -7,7 +7,6 @@ with its quartiles. Memory is a fresh process's peak over what was resident befo
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
@@ -57,7 +56,7 @@ class Spread:
 @dataclass
 class Row:
     """One candidate. `ratio` is to the table's baseline; `target` is the largest (if `at_least`: smallest) ratio that
-    counts as met. `extra` holds further columns by their titles."""
+    counts as met, `target_ms` the most milliseconds instead. `extra` holds further columns by their titles."""
 
     name: str
     ms: Spread | None = None
@@ -65,11 +64,14 @@ class Row:
     peer: bool = False
     target: float | None = None
     at_least: bool = False
+    target_ms: float | None = None
     extra: dict[str, float | str] = field(default_factory=dict)
 
     @property
     def met(self) -> bool | None:
         """Whether the target is met by the median; None without a target or a figure."""
+        if self.target_ms is not None and self.ms is not None:
+            return self.ms.median <= self.target_ms
         if self.target is None or self.ratio is None:
             return None
         return self.ratio.median >= self.target if self.at_least else self.ratio.median <= self.target
@@ -167,15 +169,6 @@ def environment() -> dict[str, str]:
     """This process's environment, with this checkout importable."""
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
     return dict(os.environ) | {"PYTHONPATH": path}
-
-
-def warm_allocator() -> None:
-    """Let glibc serve large tensors from its heap: by default each is mapped, zeroed and unmapped anew, which alone
-    doubles the time of a loss. Every candidate then runs on warm memory, as in a long training run."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        for option, value in ((-4, 0), (-1, 2**31 - 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
-            libc.mallopt(option, value)
 
 
 def optional(name: str) -> ModuleType | None:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from benchmarks.measure import Options, Row, Spread, Table, host, warm_allocator
+from benchmarks.measure import Options, Row, Spread, Table, host
 
 GROUPS = ("losses", "cdfl", "metrics", "data", "startup", "leaderboard", "sweep")
 
@@ -59,8 +59,10 @@ def prepare(options: Options) -> None:
     """Threads and allocator of this process, before anything is timed."""
     import torch
 
+    from lossbench.training.allocator import keep_memory
+
     torch.set_num_threads(options.threads)
-    warm_allocator()
+    keep_memory()  # every candidate on warm memory, as in a training run
 
 
 def show(console: Console, table: Table) -> None:
@@ -99,9 +101,10 @@ def extras(table: Table) -> list[str]:
 def cells(table: Table, row: Row) -> list[str]:
     """Name, ms and its quartiles, ratio and its quartiles, target and verdict, further columns."""
     verdict = ""
-    if row.target is not None:
+    if row.target is not None or row.target_ms is not None:
         sign = ">=" if row.at_least else "<="
-        verdict = f"{sign} {row.target:g}" + ("" if row.met is None else " met" if row.met else " missed")
+        target = f"{row.target:g}" if row.target_ms is None else f"{row.target_ms:g} ms"
+        verdict = f"{sign} {target}" + ("" if row.met is None else " met" if row.met else " missed")
     more = (_text(row.extra.get(title, "")) for title in extras(table))
     return [row.name, *_spread(row.ms), *_spread(row.ratio), verdict, *more]
 
