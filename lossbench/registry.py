@@ -134,6 +134,12 @@ class Registry:
             ) from None
 
 
+def all_registries(plugins: Iterable[Path] = ()) -> dict[Kind, Registry]:
+    """A registry of each kind, with the plugins in these files, too."""
+    files = tuple(plugins)
+    return {kind: Registry(kind, files) for kind in KINDS}
+
+
 def _entry_points(group: str) -> Iterable[EntryPoint]:
     return [entry for entry in _all_entry_points(tuple(sys.path)) if entry.group == group]
 

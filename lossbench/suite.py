@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from lossbench.cells import Cell, Component
 from lossbench.errors import ConfigError, ParameterError, did_you_mean
 from lossbench.protocol import Protocol
-from lossbench.registry import KINDS, Kind, Plugin, Registry, scan_file
+from lossbench.registry import Kind, Plugin, Registry, all_registries, scan_file
 from lossbench.signatures import Param
 from lossbench.suite_schema import ComponentSpec, OverrideSpec, Problems, Resources, SuiteSpec
 from lossbench.yamlfile import YamlDocument, YamlPath, read_yaml, scalar_hint
@@ -184,7 +184,7 @@ class _Reader:
             raise
         files = self._plugin_files(spec.plugins)
         self.problems.stop()
-        registries = {kind: Registry(kind, files) for kind in KINDS}
+        registries = all_registries(files)
         components = {
             kind: tuple(
                 component

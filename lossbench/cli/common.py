@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from lossbench.cli.arguments import Argument, Option
 from lossbench.errors import UnknownNameError, did_you_mean
-from lossbench.registry import KINDS, Kind, Registry
+from lossbench.registry import Kind, Registry, all_registries
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,7 +86,7 @@ def open_store(results: Path) -> Store:
 
 def registries(plugins: Sequence[Path] | None) -> dict[Kind, Registry]:
     """The three registries, with the files of `--plugin`."""
-    return {kind: Registry(kind, tuple(plugins or ())) for kind in KINDS}
+    return all_registries(plugins or ())
 
 
 def choose(given: str, known: Iterable[str], what: str) -> str:

@@ -1,4 +1,4 @@
-"""What the fast ways to Lovász-softmax share (CPU): softmax, gradient of the softmax, and how autograd learns of both.
+"""What the fast ways to Lovász-softmax share (CPU): softmax, and the gradient of the softmax.
 
 The gradient to the probabilities are the weights, +w at background and -w at foreground, known as soon as the errors
 are ranked. So it is taken through the softmax in the forward pass, block by block, into the probabilities' own memory.
@@ -6,47 +6,11 @@ are ranked. So it is taken through the softmax in the forward pass, block by blo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
-from lossbench.losses._blocks import chained, class_sum, softmax
+from lossbench.losses._blocks import class_sum, softmax
 from lossbench.losses._pixel import wide_dtype
-
-
-class Ways(NamedTuple):
-    """Two ways to the same loss.
-
-    Attributes:
-        fast: logits, and whether a gradient is wanted -> (loss, gradient in the loss's dtype or None).
-        plain: logits -> loss, by operations autograd knows.
-    """
-
-    fast: Callable[[Tensor, bool], tuple[Tensor, Tensor | None]]
-    plain: Callable[[Tensor], Tensor]
-
-
-class KnownGradient(torch.autograd.Function):
-    """A loss whose gradient comes with it. Differentiated twice, it goes the plain way."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, ways: Ways) -> Tensor:
-        ctx.ways = ways
-        with torch.autocast("cpu", enabled=False):  # its matrix products would be bfloat16
-            loss, grad = ways.fast(logits.detach(), ctx.needs_input_grad[0])
-        ctx.save_for_backward(logits, grad)
-        return loss
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, *outer: Tensor) -> tuple[Tensor, None]:
-        logits, grad = ctx.saved_tensors  # type: ignore[attr-defined]
-        scale = outer[0]
-        if torch.is_grad_enabled():
-            return torch.autograd.grad(ctx.ways.plain(logits), logits, scale, create_graph=True)[0], None  # type: ignore[attr-defined]
-        return chained(grad, scale, logits.dtype), None
 
 
 def probabilities(z: Tensor, label: Tensor, valid: Tensor, out: Tensor) -> Tensor | None:

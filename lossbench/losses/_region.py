@@ -12,12 +12,12 @@ one tensor of the logits' size it needs, sums it, and turns it in place into the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossbench.losses._blocks import blocks, by_class, can_fuse, chained, dense, softmax, weighted_class_sum
+from lossbench.losses._blocks import blocks, by_class, can_fuse, dense, softmax, weighted_class_sum
+from lossbench.losses._known import known_gradient
 from lossbench.losses._pixel import check_batch, label_counts, prepare, prepare_labels, wide_dtype
 
 #: (I, P, G) -> L, all (C,) float64 but the scalar L; differentiable in I and P.
@@ -46,10 +46,11 @@ def region_loss(logits: Tensor, target: Tensor, score: Score, ignore_index: int)
     check_batch(logits, target)
     if not can_fuse(logits):
         return plain_region_loss(logits, target, score, ignore_index)
-    # The function itself cannot see whether gradients are on.
-    watched = logits if torch.is_grad_enabled() else logits.detach()
-    loss: Tensor = _Fused.apply(watched, target, score, ignore_index)
-    return loss
+    return known_gradient(
+        logits,
+        lambda detached, with_grad: _evaluate(detached, target, score, ignore_index, with_grad),
+        lambda watched: plain_region_loss(watched, target, score, ignore_index),
+    )
 
 
 def plain_region_loss(logits: Tensor, target: Tensor, score: Score, ignore_index: int) -> Tensor:
@@ -60,27 +61,6 @@ def plain_region_loss(logits: Tensor, target: Tensor, score: Score, ignore_index
     overlap = at_label.new_zeros(prob.shape[1]).index_add(0, pixels.target.flatten(), at_label)
     predicted = prob.sum((0, 2, 3), dtype=torch.float64)
     return score(overlap, predicted, label_counts(pixels).double()).to(prob.dtype)
-
-
-class _Fused(torch.autograd.Function):
-    """A region loss with its gradient made in the forward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, score: Score, ignore_index: int) -> Tensor:
-        ctx.score, ctx.ignore_index = score, ignore_index
-        with torch.autocast("cpu", enabled=False):  # its matrix products would be bfloat16
-            loss, grad = _evaluate(logits, target, score, ignore_index, ctx.needs_input_grad[0])
-        ctx.save_for_backward(logits, target, grad)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None, None, None]:
-        logits, target, grad = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient is to be differentiated itself
-            loss = plain_region_loss(logits, target, ctx.score, ctx.ignore_index)
-            (grad,) = torch.autograd.grad(loss, logits, scale, create_graph=True)
-            return grad, None, None, None
-        return chained(grad, scale, logits.dtype), None, None, None
 
 
 def _evaluate(

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lossbench.errors import ParameterError
 from lossbench.losses._blocks import can_fuse
+from lossbench.losses._known import known_gradient
 from lossbench.losses._lovasz_exact import exact
-from lossbench.losses._lovasz_fused import KnownGradient, Ways
 from lossbench.losses._lovasz_histogram import histogram
 from lossbench.losses._lovasz_plain import histogram_weights, lovasz_weights, plain
 from lossbench.losses._pixel import check_batch, check_choice
@@ -41,10 +41,7 @@ def lovasz_softmax(
             return exact(detached, target, ignore_index, with_grad)
         return histogram(detached, target, ignore_index, bins, with_grad)
 
-    ways = Ways(fast, lambda watched: plain(watched, target, ignore_index, weigh))
-    # The function itself cannot see whether gradients are on.
-    loss: Tensor = KnownGradient.apply(logits if torch.is_grad_enabled() else logits.detach(), ways)
-    return loss
+    return known_gradient(logits, fast, lambda watched: plain(watched, target, ignore_index, weigh))
 
 
 @register_loss("lovasz_softmax")

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from lossbench import metrics
 from lossbench.training import confusion
 from lossbench.training.confusion import confusion_matrices, image_counts
-from lossbench.training.evaluate import predict
 
 
 @settings(max_examples=40, deadline=None)
@@ -43,13 +42,3 @@ def test_both_ways_of_counting_agree(dtype: torch.dtype) -> None:
 def test_all_ignored_is_an_empty_matrix() -> None:
     target = torch.full((1, 4, 4), 255, dtype=torch.uint8)
     assert confusion_matrices(target, torch.zeros(1, 4, 4, dtype=torch.int64), 3).sum() == 0
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_prediction_is_the_lowest_of_equals_in_either_layout(layout: torch.memory_format) -> None:
-    logits = torch.randint(0, 3, (2, 7, 9, 11), generator=torch.Generator().manual_seed(0)).float()  # full of ties
-    logits[0, 3, 0, 0] = float("nan")
-    prediction = predict(logits.contiguous(memory_format=layout))
-    assert prediction.dtype == torch.int64
-    np.testing.assert_array_equal(prediction.numpy(), logits.numpy().argmax(1))
-    assert prediction[0, 0, 0] == 3
