@@ -33,7 +33,7 @@ def prepare(
         SetupError: no room on the disk, or more than UNASKED without `--yes`.
         DataError: the data is not there or bad.
     """
-    from lossbench.data.build import estimate
+    from lossbench.data.build import check_space, estimate
     from lossbench.data.cache import is_cached, open_split
     from lossbench.data.entries import megabytes
 
@@ -42,14 +42,11 @@ def prepare(
     if missing:
         needed = sum(estimate(dataset, split) for _, dataset, split in missing)
         names = ", ".join(f"{label} {split}" for label, _, split in missing)
-        free = shutil.disk_usage(next(p for p in (cache_root, *cache_root.parents) if p.exists())).free
+        disk = next(p for p in (cache_root, *cache_root.parents) if p.exists())
+        free = shutil.disk_usage(disk).free
         text = f"{names}: about {megabytes(needed)} into {cache_root} ({megabytes(free)} free)"
         stderr().print(text, soft_wrap=True)
-        if needed > free:
-            raise SetupError(
-                f"{cache_root} has {megabytes(free)} free, about {megabytes(needed)} are needed",
-                hint="set LOSSBENCH_CACHE to a folder on a larger disk, or run `lossbench clean --cache`",
-            )
+        check_space(disk, needed)
         _consent(needed, yes)
     rows = []
     for label, dataset, split in wanted:

@@ -64,7 +64,7 @@ def build(dataset: SegmentationDataset, split: str, folder: Path, fingerprint: s
         raise DataError(f"{dataset_name(dataset)}: split '{split}' holds no image")
     pairs = _decoded(dataset, split, len(names))
     first = next(pairs)
-    _check_space(folder.parent, first, len(names))
+    check_space(folder.parent, int(_SLACK * len(names) * (first[0].nbytes + first[1].nbytes + _HEADER_BYTES)))
     try:
         temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     except OSError as error:
@@ -143,8 +143,8 @@ def _load(dataset: SegmentationDataset, split: str, index: int) -> Pair:
     return image, target
 
 
-def _check_space(folder: Path, first: Pair, count: int) -> None:
-    needed = int(_SLACK * count * (first[0].nbytes + first[1].nbytes + _HEADER_BYTES))
+def check_space(folder: Path, needed: int) -> None:
+    """Raises SetupError unless the disk of `folder` has `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise SetupError(
