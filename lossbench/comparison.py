@@ -17,26 +17,23 @@ from lossbench.runtable import Condition
 
 def protocol(record: Record | Condition) -> dict[str, Any]:
     """The protocol, with today's defaults for keys that did not exist when the record was made."""
-    known: dict[str, Any] = record.cell["protocol"]
-    if known.keys() >= set(_protocol_keys()):
-        return {key: known[key] for key in (*_protocol_keys(), *known)}
-    return {**_protocol_defaults(), **known}
-
-
-@cache
-def _protocol_keys() -> tuple[str, ...]:
-    """The keys of a protocol in order, from the syntax tree: importing its model takes longer than a leaderboard."""
-    tree = ast.parse(Path(__file__).with_name("protocol.py").read_text(encoding="utf-8"))
-    (model,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Protocol"]
-    fields = [node.target for node in model.body if isinstance(node, ast.AnnAssign)]
-    return tuple(field.id for field in fields if isinstance(field, ast.Name))
+    return {**_protocol_defaults(), **record.cell["protocol"]}
 
 
 @cache
 def _protocol_defaults() -> dict[str, Any]:
-    from lossbench.protocol import Protocol
+    """Defaults of `Protocol` in order, from the syntax tree: importing it takes as long as a small leaderboard."""
+    tree = ast.parse(Path(__file__).with_name("protocol.py").read_text(encoding="utf-8"))
+    (model,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Protocol"]
+    fields = [node for node in model.body if isinstance(node, ast.AnnAssign) and node.value is not None]
+    return {field.target.id: _default(field.value) for field in fields if isinstance(field.target, ast.Name)}
 
-    return Protocol().model_dump(mode="json")
+
+def _default(value: ast.expr | None) -> Any:
+    """Of a field that is written `= literal` or `= Field(default=literal, ...)`."""
+    if isinstance(value, ast.Call):
+        (value,) = [keyword.value for keyword in value.keywords if keyword.arg == "default"]
+    return ast.literal_eval(value) if value is not None else None
 
 
 def runs_in(parts: Sequence[Part]) -> int:

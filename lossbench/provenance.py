@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.metadata
 import os
 import platform
 import shlex
@@ -207,6 +206,8 @@ def installation() -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the installed packages that matter, read from their metadata, not imported."""
+    import importlib.metadata  # slow, and a leaderboard has no use for it
+
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

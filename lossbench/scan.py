@@ -58,31 +58,46 @@ def collector_paused() -> Iterator[None]:
 def json_files(folder: Path) -> Iterator[Path]:
     """Every visible *.json below `folder`, sorted, files before subfolders. Half-written files are hidden ones.
     Raises SetupError when a folder cannot be read."""
-    return (Path(entry.path) for entry, _ in _entries(str(folder), ""))
+    return (folder / (prefix + entry.name) for entry, prefix in _entries(str(folder), ""))
 
 
 def _entries(folder: str, prefix: str) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Each with the path of its folder. An entry can be asked for its `stat` until the next one is taken."""
     files: list[os.DirEntry[str]] = []
-    subfolders: list[os.DirEntry[str]] = []
+    subfolders: list[str] = []
     try:
-        with os.scandir(folder) as entries:
+        with _opened(folder) as place, os.scandir(place) as entries:
             for entry in entries:
                 name = entry.name
                 if name[0] == ".":
                     continue
                 if entry.is_dir():
                     if not entry.is_symlink():
-                        subfolders.append(entry)
+                        subfolders.append(name)
                 elif name.endswith(".json"):
                     files.append(entry)
+            files.sort(key=_name)
+            yield from ((entry, prefix) for entry in files)
     except FileNotFoundError:
         return
     except OSError as error:
         raise SetupError(f"cannot read {folder}: {error.strerror}", hint="check its permissions") from error
-    files.sort(key=_name)
-    yield from ((entry, prefix) for entry in files)
-    for subfolder in sorted(subfolders, key=_name):
-        yield from _entries(subfolder.path, f"{prefix}{subfolder.name}/")
+    for name in sorted(subfolders):
+        yield from _entries(f"{folder}{os.sep}{name}", f"{prefix}{name}/")
+
+
+@contextlib.contextmanager
+def _opened(folder: str) -> Iterator[int | str]:
+    """What `os.scandir` takes: a descriptor where it may be one, for then the system need not look up the whole path
+    of every file that is asked for its stamp."""
+    if os.scandir not in os.supports_fd:
+        yield folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def walk_order(path: str) -> list[tuple[bool, str]]:
