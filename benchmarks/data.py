@@ -85,7 +85,7 @@ def _tables(source: Source, options: Options) -> list[Table]:
         ]
         size = f"{_by(split.size(0))} PNG of {mean_kb:.0f} kB"
         text = f"One training sample: {source.name}, {size}, crop {_by(source.crop)}; {title}"
-        note = "uint8 image and int64 label in a batch of one; files and cache in the page cache; 1 thread"
+        note = "uint8 image and label in a batch of one; files and cache in the page cache; 1 thread"
         tables.append(Table(text, OURS, rows, note))
     return tables
 
@@ -146,7 +146,7 @@ def decoded(
         step = next(steps)
         image, mask = files[step % len(files)]
         pixels, labels = decode(image, mask, sample_params(generator("bench", step), size, protocol))
-        return pixels[None], labels.long()[None]
+        return pixels[None], labels[None]
 
     return sample
 

@@ -121,11 +121,10 @@ def apply(
 def _copy(image: NDArray[np.uint8], target: NDArray[np.uint8], flip: bool, images: Tensor, targets: Tensor) -> None:
     """A window as it is, flipped or not: pixels go from the file straight to their place in the batch."""
     images.permute(1, 2, 0).numpy()[:] = image
-    labels = torch.from_numpy(target.copy())
-    if flip:
+    targets.numpy()[:] = target
+    if flip:  # after copying: a copy in reverse is many times slower
         images.copy_(images.flip(-1))
-        labels = labels.flip(-1)
-    targets.copy_(labels)
+        targets.copy_(targets.flip(-1))
 
 
 def _transform(image: NDArray[np.uint8], target: NDArray[np.uint8], params: AugmentParams) -> tuple[Tensor, Tensor]:

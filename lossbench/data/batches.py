@@ -51,11 +51,12 @@ class TrainBatches:
         return [int(self._order(k // len(self.split))[k % len(self.split)]) for k in samples]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images uint8 (N, 3, h, w) in channels-last memory and targets int64 (N, h, w), (h, w) = protocol.crop."""
+        """Images uint8 (N, 3, h, w) in channels-last memory and targets uint8 (N, h, w), (h, w) = protocol.crop: bytes,
+        for a device widens them faster than it is sent eight times as many."""
         size = (self.protocol.crop[0], self.protocol.crop[1])
         count = self.protocol.batch_size
         images = torch.empty((count, 3, *size), dtype=torch.uint8, memory_format=torch.channels_last)
-        targets = torch.empty((count, *size), dtype=torch.int64)
+        targets = torch.empty((count, *size), dtype=torch.uint8)
         for position, index in enumerate(self.indices(step)):
             rng = generator(self.key, "augment", step * count + position)
             params = sample_params(rng, self.split.size(index), self.protocol)
@@ -103,15 +104,22 @@ def prefetch(
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 (N, 3, H, W) to float32, ImageNet mean 0 and standard deviation 1; keeps device and memory format."""
-    mean, std = _statistics(images.device)
-    return images.float().sub_(mean).div_(std)
+    if not images.is_contiguous(memory_format=torch.channels_last):
+        mean, std = _statistics(images.device, 1)
+        return images.float().sub_(mean.view(3, 1, 1)).div_(std.view(3, 1, 1))
+    # The same numbers row by row: arithmetic along three colors is six times slower than along a row of them.
+    number, channels, height, width = images.shape
+    mean, std = _statistics(images.device, width)
+    rows = images.permute(0, 2, 3, 1).reshape(number, height, width * channels).float().sub_(mean).div_(std)
+    return rows.view(number, height, width, channels).permute(0, 3, 1, 2)
 
 
-@lru_cache(maxsize=16)
-def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation on the scale 0..255, (3, 1, 1); kept, for a copy to a GPU waits for it."""
-    mean = 255 * torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
-    return mean, 255 * torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
+@lru_cache(maxsize=64)
+def _statistics(device: torch.device, width: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation on the scale 0..255 of `width` pixels, (3 * width); kept, for a copy to a GPU waits
+    for it."""
+    mean, std = 255 * torch.tensor(IMAGENET_MEAN, device=device), 255 * torch.tensor(IMAGENET_STD, device=device)
+    return mean.repeat(width), std.repeat(width)
 
 
 def eval_batches(

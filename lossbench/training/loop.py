@@ -30,8 +30,14 @@ from lossbench.training.seeding import derive_seed
 from lossbench.training.timing import StepTimer
 
 AMP_DTYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: Points of a learning curve, at most.
+#: Points of a learning curve: at most so many, in a short run at least a tenth of them.
 CURVE_POINTS = 200
+
+
+def log_every(iterations: int) -> int:
+    """Steps from one log point to the next: ten, or what keeps a curve's points within bounds. Scoring the batch at
+    every step of a small network would cost some percent."""
+    return max(math.ceil(iterations / CURVE_POINTS), min(10, 10 * iterations // CURVE_POINTS), 1)
 
 
 @dataclass
@@ -92,7 +98,7 @@ class Trainer:
         #: Wall seconds of the steps that compiled (the first, and the first after a resumption).
         self.compile_s = 0.0
         self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.float64)
-        self._log_every = max(1, math.ceil(protocol.iterations / CURVE_POINTS))
+        self._log_every = log_every(protocol.iterations)
 
     @property
     def extra_forwards(self) -> int:
@@ -154,7 +160,7 @@ class Trainer:
         """Forward and backward of one micro-batch; its detached loss, or None when the run has diverged."""
         torch.manual_seed(seed)  # dropout masks: common to all losses, independent of what ran before
         images = images.to(self.device, non_blocking=True)
-        target = target.to(self.device, non_blocking=True)
+        target = target.to(self.device, non_blocking=True).long()
         inputs = normalise(images)
         if self.protocol.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)

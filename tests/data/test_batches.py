@@ -38,7 +38,7 @@ def test_batch_is_a_pure_function_of_key_and_step(split: CachedSplit) -> None:
 def test_shapes_types_and_memory(split: CachedSplit) -> None:
     images, targets = TrainBatches(split, PROTOCOL, key="k").batch(0)
     assert (images.shape, images.dtype) == ((3, 3, 10, 12), torch.uint8)
-    assert (targets.shape, targets.dtype) == ((3, 10, 12), torch.int64)
+    assert (targets.shape, targets.dtype) == ((3, 10, 12), torch.uint8)
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert set(targets.unique().tolist()) <= {0, 1, 2, 255}
 
@@ -127,6 +127,14 @@ def test_prefetch_stops_with_its_consumer(split: CachedSplit) -> None:
     time.sleep(0.05)
     assert batches.made == made
     assert not any(thread.name.startswith("batches") for thread in threading.enumerate())
+
+
+def test_normalise_gives_the_same_bits_in_both_memory_formats() -> None:
+    planes = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
+    pixels = planes.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(normalise(planes), normalise(pixels))
+    assert normalise(planes).is_contiguous()
+    assert normalise(pixels).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_normalise() -> None:

@@ -18,7 +18,7 @@ from lossbench.data.cache import CachedSplit, open_split
 from lossbench.datasets.base import SegmentationDataset
 from lossbench.errors import ConfigError, SetupError
 from lossbench.protocol import Protocol
-from lossbench.training.loop import Trainer
+from lossbench.training.loop import CURVE_POINTS, Trainer, log_every
 from lossbench.training.seeding import seed_everything
 
 
@@ -123,8 +123,14 @@ def test_accumulation_is_the_whole_batch_also_with_uneven_ignored_pixels(train: 
 def test_it_learns_and_logs(train: Callable[..., Trainer]) -> None:
     trainer = train(CE(), iterations=40)
     losses = trainer.curve.points["loss"]
-    assert len(losses) == 40
+    assert trainer.curve.points["step"] == [*range(0, 40, 2), 39]
     assert np.mean(losses[-5:]) < losses[0]
+
+
+def test_a_curve_has_between_a_tenth_and_all_of_its_points() -> None:
+    for iterations in (*range(1, 2500), 40_000, 79_999):
+        points = len(range(0, iterations, log_every(iterations)))
+        assert min(iterations, CURVE_POINTS // 10) <= points <= CURVE_POINTS
 
 
 def test_clipping_bounds_the_step(train: Callable[..., Trainer]) -> None:
