@@ -90,6 +90,16 @@ class Table:
         rows = [asdict(row) | {"met": row.met} for row in self.rows]
         return {"title": self.title, "baseline": self.baseline, "note": self.note, "rows": rows}
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Table:
+        rows = []
+        for stored in data["rows"]:
+            row = {key: value for key, value in stored.items() if key != "met"}
+            for key in ("ms", "ratio"):
+                row[key] = row[key] and Spread(**row[key])
+            rows.append(Row(**row))
+        return cls(data["title"], data["baseline"], rows, data["note"])
+
 
 def interleave(
     candidates: Mapping[str, Work],

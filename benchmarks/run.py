@@ -29,21 +29,27 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9, help="rounds per table (default 9)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch (default 2)")
     parser.add_argument("--device", default="cpu", help="device of the torch groups (default cpu)")
+    parser.add_argument("--stored", type=Path, metavar="FILE", help="show the figures of an earlier --json instead")
     parser.add_argument("--quick", action="store_true", help="small inputs: does it run?")
     arguments = parser.parse_args()
     unknown = set(arguments.groups) - set(GROUPS)
     if unknown:
         parser.error(f"no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     options = Options(arguments.rounds, arguments.threads, arguments.device, arguments.quick)
-    prepare(options)
+    stored = json.loads(arguments.stored.read_text()) if arguments.stored else None
+    if stored is None:
+        prepare(options)
     # Decided by the reader, not by the width of a pipe.
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    report = {"host": host(), "options": vars(options), "groups": {}}
+    report = stored or {"host": host(), "options": vars(options), "groups": {}}
     if not (arguments.json or arguments.markdown):
         console.print("  ".join(f"{key}: {value}" for key, value in report["host"].items()))
     for group in arguments.groups or GROUPS:
-        tables = importlib.import_module(f"benchmarks.{group}").run(options)
-        report["groups"][group] = [table.to_json() for table in tables]
+        if stored:
+            tables = [Table.from_json(table) for table in stored["groups"].get(group, [])]
+        else:
+            tables = importlib.import_module(f"benchmarks.{group}").run(options)
+            report["groups"][group] = [table.to_json() for table in tables]
         for table in tables:
             if arguments.markdown:
                 print(markdown(table), flush=True)

@@ -33,13 +33,15 @@ def scan(folder: Path) -> Scan:
     paths: list[str] = []
     stamps: list[int] = []
     with collector_paused():
-        for entry, prefix in _entries(str(folder), ""):
-            paths.append(prefix + entry.name)
-            try:
-                stat = entry.stat()
-                stamps += (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino & (2**63 - 1))
-            except OSError:  # a link to nowhere, or gone just now: reading it will say so
-                stamps += (0,) * STAMP
+        for entries, prefix in _folders(str(folder), ""):
+            paths += [prefix + entry.name for entry in entries]
+            for entry in entries:
+                try:
+                    stat = entry.stat()
+                except OSError:  # a link to nowhere, or gone just now: reading it will say so
+                    stamps += (0,) * STAMP
+                else:
+                    stamps += (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino & (2**63 - 1))
     return Scan(paths, np.array(stamps, dtype=np.int64).reshape(-1, STAMP))
 
 
@@ -58,11 +60,12 @@ def collector_paused() -> Iterator[None]:
 def json_files(folder: Path) -> Iterator[Path]:
     """Every visible *.json below `folder`, sorted, files before subfolders. Half-written files are hidden ones.
     Raises SetupError when a folder cannot be read."""
-    return (folder / (prefix + entry.name) for entry, prefix in _entries(str(folder), ""))
+    return (folder / (prefix + entry.name) for entries, prefix in _folders(str(folder), "") for entry in entries)
 
 
-def _entries(folder: str, prefix: str) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Each with the path of its folder. An entry can be asked for its `stat` until the next one is taken."""
+def _folders(folder: str, prefix: str) -> Iterator[tuple[list[os.DirEntry[str]], str]]:
+    """The sorted record files of each folder, with its path. They can be asked for their `stat` until the next
+    folder is taken."""
     files: list[os.DirEntry[str]] = []
     subfolders: list[str] = []
     try:
@@ -77,13 +80,13 @@ def _entries(folder: str, prefix: str) -> Iterator[tuple[os.DirEntry[str], str]]
                 elif name.endswith(".json"):
                     files.append(entry)
             files.sort(key=_name)
-            yield from ((entry, prefix) for entry in files)
+            yield files, prefix
     except FileNotFoundError:
         return
     except OSError as error:
         raise SetupError(f"cannot read {folder}: {error.strerror}", hint="check its permissions") from error
     for name in sorted(subfolders):
-        yield from _entries(f"{folder}{os.sep}{name}", f"{prefix}{name}/")
+        yield from _folders(f"{folder}{os.sep}{name}", f"{prefix}{name}/")
 
 
 @contextlib.contextmanager

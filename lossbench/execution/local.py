@@ -14,6 +14,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from types import ModuleType
 
+from lossbench.execution.spec import FORK_SERVER
 from lossbench.execution.worker import forked_main
 
 
@@ -66,9 +67,11 @@ class LocalExecutor:
         """
         resource_tracker.ensure_running()  # it unblocks SIGINT when it starts, so it goes first
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        os.environ[FORK_SERVER] = "1"
         try:
             forkserver.ensure_running()
         finally:
+            del os.environ[FORK_SERVER]
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def take_device(self) -> str | None:

@@ -1,12 +1,15 @@
 """Imported by the fork server after the plugins: what every cell would else do again, done once before the fork."""
 
+import atexit
 import gc
+import os
 
 import torch
 
 from lossbench import provenance
 from lossbench.execution import devices
 from lossbench.execution.plugins import packaged_registries
+from lossbench.execution.spec import FORK_SERVER
 from lossbench.training.seeding import seed_everything
 
 packaged_registries()
@@ -23,3 +26,14 @@ if not devices.may_have_accelerator():
 gc.collect()
 gc.freeze()
 gc.enable()
+
+if os.environ.pop(FORK_SERVER, None):
+    _server = os.getpid()
+
+    def _leave() -> None:
+        """End the server without tearing down what it imported: frozen objects stay, and extension modules would tell
+        the user's terminal of each as a leak. Not in a child that runs its parent's exit functions."""
+        if os.getpid() == _server:
+            os._exit(0)
+
+    atexit.register(_leave)

@@ -18,6 +18,8 @@ EXIT_FAILED = 1
 EXIT_CHECKPOINTED = 75
 #: Another process holds this cell.
 EXIT_BUSY = 76
+#: Set in the environment of the fork server, and of no process else.
+FORK_SERVER = "LOSSBENCH_FORK_SERVER"
 
 
 @dataclass(frozen=True)

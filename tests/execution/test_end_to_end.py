@@ -77,6 +77,7 @@ def finish(process: subprocess.Popen[str], seconds: float = 180) -> subprocess.C
         os.killpg(process.pid, signal.SIGKILL)
         raise
     assert "Traceback" not in err, err
+    assert "leaked" not in err, err  # what an extension module says when a fork server is torn down
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
