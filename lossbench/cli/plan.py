@@ -21,7 +21,8 @@ from lossbench.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from lossbench.plan import PlannedCell
+    from lossbench.plan import GpuHours, PlannedCell
+    from lossbench.suite_schema import Resources
 
 _SHOWN_REASONS = 8
 
@@ -34,14 +35,15 @@ def plan(
 ) -> None:
     """Show the cells of a suite by state, and how long the rest will take.
 
-    The same as `lossbench run --dry-run`. Times come from past records of the nearest kind; nothing is started.
+    The same as `lossbench run --dry-run`. Times come from past records of the nearest kind; GPU-hours from them too, or
+    from the suite's time limits. Nothing is started.
 
     \b
     Example:
       lossbench plan quickstart
     """
     from lossbench.history import StoreHistory
-    from lossbench.plan import make_plan
+    from lossbench.plan import gpu_hours, make_plan
     from lossbench.suite import load_suite
 
     loaded = load_suite(suite, plugins=plugin or ())
@@ -49,13 +51,18 @@ def plan(
     planned = make_plan(loaded.cells(), history)
     for line in history.warnings:
         warn(line)
+    hours = gpu_hours(planned, lambda cell: _demand(loaded.resources_of(cell)))
     if json:
-        print_json(plan_json(loaded.name, planned))
+        print_json(plan_json(loaded.name, planned, hours))
     else:
-        print_plan(loaded.name, planned)
+        print_plan(loaded.name, planned, hours)
 
 
-def plan_json(name: str, planned: Sequence[PlannedCell]) -> dict[str, Any]:
+def _demand(resources: Resources) -> tuple[float, float | None]:
+    return resources.gpus or 0.0, resources.minutes
+
+
+def plan_json(name: str, planned: Sequence[PlannedCell], hours: GpuHours) -> dict[str, Any]:
     """A plan as `--json` shows it. Seconds are null where nothing comparable ever ran."""
     from lossbench.plan import summarise
 
@@ -65,6 +72,7 @@ def plan_json(name: str, planned: Sequence[PlannedCell]) -> dict[str, Any]:
         "states": dict(summary.states),
         "seconds": summary.seconds if summary.known else None,
         "unknown": summary.unknown,
+        "gpu_hours": {"expected": hours.expected, "limit": hours.limit},
         "cells": [
             {
                 "id": item.cell.id,
@@ -80,7 +88,7 @@ def plan_json(name: str, planned: Sequence[PlannedCell]) -> dict[str, Any]:
     }
 
 
-def print_plan(name: str, planned: Sequence[PlannedCell]) -> None:
+def print_plan(name: str, planned: Sequence[PlannedCell], hours: GpuHours) -> None:
     """A table for each dataset and backbone, a row for each loss, a column for each state that occurs."""
     from rich.table import Table
 
@@ -111,6 +119,8 @@ def print_plan(name: str, planned: Sequence[PlannedCell]) -> None:
         out.print(table)
     out.print()
     out.print(_total(planned))
+    if line := _gpu_line(hours):
+        out.print(line)
     _print_reasons(planned)
 
 
@@ -134,6 +144,15 @@ def _total(planned: Sequence[PlannedCell]) -> str:
     elif summary.unknown:
         parts += "; time unknown: nothing comparable has run yet"
     return parts
+
+
+def _gpu_line(hours: GpuHours) -> str:
+    parts = []
+    if hours.expected is not None:
+        parts.append(f"about {hours.expected:,.1f} GPU-hours")
+    if hours.limit is not None:
+        parts.append(f"at most {hours.limit:,.0f} GPU-hours by the suite's time limits")
+    return " and ".join(parts)
 
 
 def _print_reasons(planned: Sequence[PlannedCell]) -> None:

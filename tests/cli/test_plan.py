@@ -13,7 +13,7 @@ import lossbench
 from lossbench.cells import Cell
 from lossbench.cli.main import run
 from lossbench.cli.plan import print_plan
-from lossbench.plan import STATES, Estimate, PlannedCell
+from lossbench.plan import STATES, Estimate, GpuHours, PlannedCell
 from lossbench.provenance import collect
 from lossbench.records import Record
 from lossbench.store import Store
@@ -145,7 +145,23 @@ def test_the_table_fits_80_columns_with_every_state(suite: Suite, capsys: pytest
         PlannedCell(replace(cell, seed=seed), state, estimate=Estimate(4000.0, "scaled"))
         for seed, state in enumerate(STATES)
     ]
-    print_plan("all", planned)
+    print_plan("all", planned, GpuHours(123.4, 4567.0))
     lines = capsys.readouterr().out.splitlines()
     assert max(len(line.rstrip()) for line in lines) <= 80
     assert next(line for line in lines if line.startswith("loss")).split() == ["loss", *STATES, "time", "left"]
+    assert "about 123.4 GPU-hours and at most 4,567 GPU-hours by the suite's time limits" in lines
+
+
+def test_gpu_hours_come_from_records_and_else_from_time_limits(
+    suite: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan_of(capsys)["gpu_hours"] == {"expected": None, "limit": None}  # asks for no GPU
+    text = SUITE + "resources: {gpus: 0.5, minutes: 120}\n"
+    Path("mine.yaml").write_text(text)
+    assert plan_of(capsys)["gpu_hours"] == {"expected": None, "limit": 6 * 0.5 * 2}
+    finish(suite, suite.cells()[0], train_s=7199.0)
+    hours = plan_of(capsys)["gpu_hours"]
+    assert hours == {"expected": pytest.approx(5 * 0.5 * 2), "limit": None}
+    Path("mine.yaml").write_text(text.replace(", minutes: 120", ""))
+    assert run(["plan", "mine.yaml"]) == 0
+    assert "about 5.0 GPU-hours\n" in capsys.readouterr().out
