@@ -76,7 +76,8 @@ class ScoreRow:
 @dataclass(frozen=True)
 class Check:
     """One comparison. `score` of `row` (and `subject`, a class) is printed as `printed` and must be `relation`
-    `expected`; it is `off` by so many points, though that is an error only where it does not hold."""
+    `expected`; it is `off` by so many points, though that is an error only where it does not hold. `hint`: what may be
+    the matter."""
 
     rule: str
     row: str
@@ -111,6 +112,12 @@ def check_row(row: ScoreRow) -> Iterator[Check]:
     if "fwiou" in row.means and "pixel_accuracy" in row.means:
         most = _at_most(row.means["pixel_accuracy"])
         yield _compare("fwiou", (row.label, ""), "fwIoU", row.means["fwiou"], "<= pixAcc", most)
+
+
+def fractions(row: ScoreRow) -> list[str]:
+    """The means of a row that look like fractions among percentages: at most 1, where another is above."""
+    small = [f"{title(key)} {score.shown}" for key, score in row.means.items() if 0 < score.value <= 1]
+    return small if len(small) < len(row.means) else []
 
 
 def title(key: str) -> str:
@@ -221,16 +228,4 @@ def _compare(rule: str, where: _Where, name: str, printed: Score, relation: str,
     off = abs(printed.value - expected.value)
     if rule == "range" and printed.value < 0:
         off = -printed.value
-    hint = "" if holds or not _is_fraction(printed, expected) else "a fraction among percentages?"
-    return Check(rule, *where, name, printed.shown, relation, expected.shown, off, holds, hint)
-
-
-def _is_fraction(printed: Score, expected: Score) -> bool:
-    """Whether one of the two is at most 1, and 100 times it would do."""
-    if 0 < printed.value <= 1 < expected.value:
-        factor = 100.0
-    elif 0 < expected.value <= 1 < printed.value:
-        factor = 0.01
-    else:
-        return False
-    return printed.high * factor >= expected.low and printed.low * factor <= expected.high
+    return Check(rule, *where, name, printed.shown, relation, expected.shown, off, holds)

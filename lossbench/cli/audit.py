@@ -67,11 +67,13 @@ def audit(
 
 
 def _table(table: ScoreTable, kind: str) -> Audited:
-    from lossbench.audit import check_row
+    from lossbench.audit import check_row, fractions
 
-    return _audited(
-        table.title, kind, len(table.rows), (check for row in table.rows for check in check_row(row)), table.notes
-    )
+    checks = [check for row in table.rows for check in check_row(row)]
+    wrong = {check.row for check in checks if not check.holds}
+    small = {row.label: fractions(row) for row in table.rows if row.label in wrong}
+    hints = [f"{label}: {', '.join(scores)}: fractions among percentages?" for label, scores in small.items() if scores]
+    return _audited(table.title, kind, len(table.rows), checks, [*table.notes, *hints])
 
 
 def _records(results: Path) -> Audited:

@@ -33,7 +33,8 @@ WHY: Mapping[str, str] = {
     "mf1_least": "F1 >= IoU for every class, and so for means over the same classes.",
     "mf1_pr": "The harmonic mean is concave: by Jensen's inequality (1906) mean F1 <= 2 mP mR / (mP + mR), if all "
     "means run over the same classes.",
-    "class_mean": "A mean over classes is the mean of the classes, if the table shows all of them (empty cells are left out).",
+    "class_mean": "A mean over classes is the mean of the classes, if the table shows all of them; empty cells "
+    "are left out.",
     "fwiou": "Frequency-weighted IoU is at most pixel accuracy, the mean of recall with the same weights.",
     "sidecar": "The per-image counts of a record sum to those of its confusion matrix.",
     "image": "In every image each wrong pixel is one false positive and one false negative.",
