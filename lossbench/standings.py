@@ -10,12 +10,15 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lossbench.runs import Part, Runs
 from lossbench.statistics import Description, Paired, describe, median, paired_difference, paired_ratio
+
+if TYPE_CHECKING:
+    from lossbench.published import PublishedTable
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,10 @@ class Row:
 
 @dataclass
 class Block:
-    """Rows that may be compared, sorted, and what a reader must know about them."""
+    """Rows that may be compared, sorted, and what a reader must know about them.
+
+    `published` are tables of papers shown beside the rows: no rank, best mark, difference or statistic knows of them.
+    """
 
     dataset: str
     backbone: str
@@ -161,6 +167,20 @@ class Block:
     reference: str
     sort: str
     notes: list[str] = field(default_factory=list)
+    published: list[PublishedTable] = field(default_factory=list)
+
+    @property
+    def dataset_name(self) -> str:
+        """The plugin's name, without its parameters."""
+        return str(self._cell["dataset"]["name"])
+
+    @property
+    def backbone_name(self) -> str:
+        return str(self._cell["backbone"]["name"])
+
+    @property
+    def _cell(self) -> Mapping[str, Any]:
+        return self.rows[0].runs.parts[0].condition.cell
 
     @property
     def title(self) -> str:

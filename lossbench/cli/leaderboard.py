@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lossbench.index import IndexUse
     from lossbench.leaderboard import Stale
+    from lossbench.published import PublishedTable
     from lossbench.runs import Run
     from lossbench.runtable import RunTable
 
@@ -54,6 +55,9 @@ def leaderboard(
     output: Annotated[
         Path | None, Option("--output", "-o", help="Write to this file.", dir_okay=False, show_default=False)
     ] = None,
+    published: Annotated[
+        bool, Option("--published", help="Show what papers printed beside it: marked, never ranked.")
+    ] = False,
     results: ResultsOption = DEFAULT_RESULTS,
     plugin: PluginOption = None,
     no_index: Annotated[bool, Option("--no-index", help="Read every record file.")] = False,
@@ -71,7 +75,6 @@ def leaderboard(
       lossbench leaderboard --dataset streets --per-class --format markdown
     """
     from lossbench.provenance import stale_reasons
-    from lossbench.selection import require_match
 
     chosen = _format(format, json)
     if no_index and trust_index:
@@ -81,13 +84,10 @@ def leaderboard(
     table, warnings = open_store(results).runs(use)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    if not len(table):
-        raise ConfigError(
-            f"no records in {results}",
-            hint="run a suite first, e.g. `lossbench run quickstart`, or name another directory with --results",
-        )
     patterns = {"dataset": dataset, "backbone": backbone, "loss": loss}
-    require_match(table.conditions, patterns)
+    tables = _published(patterns, runs=runs) if published else None
+    if not tables:
+        _need_records(table, patterns, results)
     write = partial(_write, output=output)
     if runs:
         _write_runs(_shown(table, patterns, stale, fresh), stale, chosen, write)
@@ -96,25 +96,63 @@ def leaderboard(
 
     # Of all records, not of those found: the reference may be a loss that --loss leaves out.
     blocks = build(table, **patterns, sort=sort, reference=reference, stale=stale, include_stale=not fresh)
-    _need(blocks)
+    if not tables:
+        _need(blocks)
+    alone: list[PublishedTable] = []
+    if tables:
+        from lossbench.published import attach
+
+        alone = attach(blocks, tables)
     if chosen is Format.table:
         from lossbench.views import terminal
 
-        write(lambda console: terminal.render(blocks, console, per_class=per_class))
+        def draw(console: Console) -> None:
+            terminal.render(blocks, console, per_class=per_class)
+            if alone:
+                from lossbench.views.published import render
+
+                render(alone, console, after=bool(blocks))
+
+        write(draw)
     elif chosen is Format.markdown:
         from lossbench.views import markdown
 
-        write(markdown.render(blocks, per_class=per_class))
+        write(markdown.render(blocks, per_class=per_class, published=alone))
     elif chosen is Format.latex:
         from lossbench.views import latex
 
-        write(latex.render(blocks, per_class=per_class))
+        write(latex.render(blocks, per_class=per_class, published=alone))
+    elif chosen is Format.csv:
+        from lossbench.views import data
+
+        write(data.render_csv(blocks, per_class=per_class, published=tables))
     else:
         from lossbench.views import data
 
-        write(
-            data.render_csv(blocks, per_class=per_class) if chosen is Format.csv else data.render_json(blocks, warnings)
+        write(data.render_json(blocks, warnings, tables))
+
+
+def _published(patterns: Mapping[str, str], *, runs: bool) -> list[PublishedTable]:
+    if runs:
+        raise ConfigError("--runs and --published contradict each other", hint="papers print no single runs")
+    from lossbench.published import load, select
+
+    tables = select(load(), **patterns)
+    if not tables:
+        known = sorted({table.dataset for table in load()})
+        print(f"note: no published table matches; there are tables of {', '.join(known)}", file=sys.stderr)
+    return tables
+
+
+def _need_records(table: RunTable, patterns: Mapping[str, str], results: Path) -> None:
+    from lossbench.selection import require_match
+
+    if not len(table):
+        raise ConfigError(
+            f"no records in {results}",
+            hint="run a suite first, e.g. `lossbench run quickstart`, or name another directory with --results",
         )
+    require_match(table.conditions, patterns)
 
 
 def _format(given: Format | None, json: bool) -> Format:

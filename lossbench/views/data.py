@@ -7,18 +7,26 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lossbench.standings import COLUMNS, Block, Row
 from lossbench.statistics import Description
+
+if TYPE_CHECKING:
+    from lossbench.published import PublishedTable
 
 _DERIVED = ("delta", "time_ratio", "ms_per_step", "peak_memory_mb", "extra_forwards")
 #: Columns that are a mean over seeds.
 SCORES = tuple(key for key in COLUMNS if key not in _DERIVED)
 
 
-def render_csv(blocks: Sequence[Block], *, per_class: bool = False) -> str:
-    """One line per row. Scores in percent as `miou` and `miou_sd`; with `per_class` also `iou:<class>`."""
+def render_csv(
+    blocks: Sequence[Block], *, per_class: bool = False, published: Sequence[PublishedTable] | None = None
+) -> str:
+    """One line per row. Scores in percent as `miou` and `miou_sd`; with `per_class` also `iou:<class>`.
+
+    `published`, unless None, adds the columns `published` (empty for measured rows) and `source`, and its rows.
+    """
     lines = []
     for block in blocks:
         for row in block.rows:
@@ -41,6 +49,10 @@ def render_csv(blocks: Sequence[Block], *, per_class: bool = False) -> str:
             if per_class:
                 line |= {f"iou:{name}": row.class_iou(name).mean for name in block.class_names}
             lines.append(line)
+    if published is not None:
+        from lossbench.views.published import csv_rows
+
+        lines = [line | {"published": "", "source": ""} for line in lines] + csv_rows(published)
     return csv_text(lines)
 
 
@@ -67,9 +79,17 @@ def _cell(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def render_json(blocks: Sequence[Block], warnings: Sequence[str] = ()) -> str:
-    """Everything, as one object: `unit`, `blocks` (each with its `rows`), `warnings`. Undefined values are null."""
-    return json_text({"unit": "percent", "blocks": [_block(block) for block in blocks], "warnings": list(warnings)})
+def render_json(
+    blocks: Sequence[Block], warnings: Sequence[str] = (), published: Sequence[PublishedTable] | None = None
+) -> str:
+    """Everything, as one object: `unit`, `blocks` (each with its `rows`), `warnings`; with `published`, unless None,
+    a list of that name apart from the blocks. Undefined values are null."""
+    board = {"unit": "percent", "blocks": [_block(block) for block in blocks], "warnings": list(warnings)}
+    if published is not None:
+        from lossbench.views.published import json_tables
+
+        board["published"] = json_tables(published)
+    return json_text(board)
 
 
 def json_text(value: Any) -> str:

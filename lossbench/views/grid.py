@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -57,10 +57,19 @@ class Entry:
 
 @dataclass
 class Grid:
-    """A table before it is drawn; the first column is words, the others are numbers unless their header says not."""
+    """A table before it is drawn; the first column is words, the others are numbers unless their header says not.
+
+    `apart` are further rows below a line and a heading of their own: published ones.
+    """
 
     headers: list[Header]
     rows: list[list[Entry]]
+    apart: list[tuple[str, list[list[Entry]]]] = field(default_factory=list)
+
+    @property
+    def lines(self) -> list[list[Entry]]:
+        """All rows, without headings."""
+        return [*self.rows, *(line for _, lines in self.apart for line in lines)]
 
 
 def number(value: float | None, digits: int = 2, missing: str = "-") -> str:
@@ -115,10 +124,15 @@ def summary_grid(block: Block, keys: Sequence[str]) -> Grid:
     """One row per loss, columns by `keys`."""
     ordered = in_order(keys)
     best = {key: block.best(key) if key != "n" else None for key in ordered}
-    return Grid(
+    grid = Grid(
         [Header("loss", numeric=False), *(header(key, block) for key in ordered)],
         [[Entry(row_label(row)), *(entry(key, row, best[key]) for key in ordered)] for row in block.rows],
     )
+    if block.published:
+        from lossbench.views import published  # rarely asked for, and it brings pydantic
+
+        grid.apart = [(published.heading(table), published.lines(table, ordered)) for table in block.published]
+    return grid
 
 
 def class_grid(block: Block) -> Grid:
@@ -193,4 +207,9 @@ def footer(block: Block) -> list[str]:
         "Over one confusion matrix mAcc equals mRec by definition. "
         f"Classes in neither truth nor prediction: {block.absent_class_rule} from means."
     )
-    return lines + block.notes
+    lines += block.notes
+    if block.published:
+        from lossbench.views import published
+
+        lines += [published.note(table) for table in block.published]
+    return lines

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from lossbench.runs import Run
 from lossbench.standings import Block
 from lossbench.views.grid import Entry, Grid, Header, class_grid, footer, runs_grid, summary_grid
 from lossbench.views.markdown import document_columns
+
+if TYPE_CHECKING:
+    from lossbench.published import PublishedTable
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -28,11 +32,13 @@ _SPECIAL = {
     "±": r"$\pm$",
     "Δ": r"$\Delta$",
     "×": r"$\times$",
+    "†": r"$\dagger$",
 }
 
 
-def render(blocks: Sequence[Block], *, per_class: bool = False) -> str:
-    """A table environment per block, its notes as the caption, the best value of a column in bold."""
+def render(blocks: Sequence[Block], *, per_class: bool = False, published: Sequence[PublishedTable] = ()) -> str:
+    """A table environment per block, its notes as the caption, the best value of a column in bold; then the published
+    tables that stand beside no block."""
     parts = ["% Needs \\usepackage{booktabs}."]
     labels: list[str] = []
     for block in blocks:
@@ -44,6 +50,11 @@ def render(blocks: Sequence[Block], *, per_class: bool = False) -> str:
         if per_class:
             caption = f"{block.title}: IoU per class in percent, mean over seeds; classes by training pixels."
             parts.append(_float(class_grid(block), caption, f"{label}-classes"))
+    for table in published:
+        from lossbench.views.published import grid, note, title
+
+        label = f"tab:{table.source.doi.rpartition('/')[2]}-{table.table}".lower()
+        parts.append(_float(grid(table), f"{title(table)}. {note(table)}", label))
     return "\n\n".join(parts) + "\n"
 
 
@@ -62,7 +73,13 @@ def tabular(grid: Grid) -> str:
     ]
     if any(header.unit for header in grid.headers):
         lines.append(_row(_unit(header) for header in grid.headers))
-    lines += [r"\midrule", *(_row(_cell(e, h) for e, h in zip(line, grid.headers, strict=True)) for line in grid.rows)]
+    lines += [r"\midrule", *(_line(line, grid) for line in grid.rows)]
+    for heading, apart in grid.apart:
+        lines += [
+            r"\midrule",
+            rf"\multicolumn{{{len(grid.headers)}}}{{@{{}}l@{{}}}}{{\textit{{{escape(heading)}}}}} \\",
+        ]
+        lines += [_line(line, grid) for line in apart]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
@@ -77,6 +94,10 @@ def _float(grid: Grid, caption: str, label: str) -> str:
     return "\n".join(body)
 
 
+def _line(entries: Sequence[Entry], grid: Grid) -> str:
+    return _row(_cell(entry, header) for entry, header in zip(entries, grid.headers, strict=True))
+
+
 def _row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
@@ -89,7 +110,7 @@ def _cell(entry: Entry, header: Header) -> str:
     text = escape(entry.text)
     if header.numeric and entry.text == "-":
         text = "--"
-    elif header.numeric and entry.text[:1] in "+-":
+    elif header.numeric and entry.text[:1] in ("+", "-"):
         text = f"${text}$"
     if entry.best:
         text = rf"\textbf{{{text}}}" if not text.startswith("$") else rf"$\mathbf{{{text[1:-1]}}}$"

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lossbench.runs import Run
 from lossbench.standings import Block
 from lossbench.views.grid import DOCUMENT, Entry, Grid, Header, class_grid, footer, runs_grid, summary_grid
 
+if TYPE_CHECKING:
+    from lossbench.published import PublishedTable
 
-def render(blocks: Sequence[Block], *, per_class: bool = False) -> str:
-    """A heading, a table and a list of notes per block; the best value of a column in bold."""
+
+def render(blocks: Sequence[Block], *, per_class: bool = False, published: Sequence[PublishedTable] = ()) -> str:
+    """A heading, a table and a list of notes per block, the best value of a column in bold; then the published tables
+    that stand beside no block."""
     parts = []
     for block in blocks:
         parts += [f"### {_escape(block.title)}", table(summary_grid(block, document_columns(block)))]
         if per_class:
             parts.append(table(class_grid(block)))
         parts.append("\n".join(f"- {_escape(note)}" for note in footer(block)))
+    for alone in published:
+        from lossbench.views.published import grid, note, title
+
+        parts += [f"### {_escape(title(alone))}", table(grid(alone)), f"- {_escape(note(alone))}"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -41,6 +50,9 @@ def table(grid: Grid) -> str:
         ["---:" if header.numeric else ":---" for header in grid.headers],
         *([_cell(entry) for entry in line] for line in grid.rows),
     ]
+    for heading, apart in grid.apart:
+        lines.append([_escape(heading), *[""] * (len(grid.headers) - 1)])
+        lines += [[_cell(entry) for entry in line] for line in apart]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

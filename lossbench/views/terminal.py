@@ -19,7 +19,7 @@ from lossbench.views.grid import BASE, EXTRA, Grid, Header, class_grid, footer, 
 #: A rule below the headers and nothing else: one for terminals, one of ASCII.
 _RULE = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
 _ASCII_RULE = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-_ASCII = str.maketrans({"±": "+-", "Δ": "diff", "×": "x", "·": "-", "–": "-", "—": "-", "…": "..."})
+_ASCII = str.maketrans({"±": "+-", "Δ": "diff", "×": "x", "·": "-", "–": "-", "—": "-", "…": "...", "†": "#"})
 #: The first column is folded rather than wider than the one, and never made narrower than the other.
 _WORDS_MAX, _WORDS_MIN = 36, 14
 #: Below this a column of words cannot be read at all.
@@ -111,7 +111,14 @@ def draw(grid: Grid, console: Console) -> None:
     for index, column in enumerate(columns):
         heading = "\n".join([""] * (height - len(column.heading)) + column.heading)
         table.add_column(Text(heading), width=column.width if index else room, no_wrap=index > 0, overflow="fold")
-    for line in zip(*(column.cells for column in columns), strict=True):
+    headings, place = {}, len(grid.rows)
+    for heading, apart in grid.apart:
+        headings[place] = heading
+        place += len(apart)
+    for place, line in enumerate(zip(*(column.cells for column in columns), strict=True)):
+        if place in headings:
+            table.add_section()
+            table.add_row(safe(headings[place], console))
         table.add_row(_folded(line[0], room), *line[1:])
     emit(table, console)
 
@@ -173,7 +180,7 @@ def _column(grid: Grid, index: int, console: Console) -> _Drawn:
     The best value is bold and green on a terminal; elsewhere a * follows it, in the gap to the next column.
     """
     header = grid.headers[index]
-    entries = [line[index] for line in grid.rows]
+    entries = [line[index] for line in grid.lines]
     plain, show = not console.is_terminal, _shower(console)
     values = [show(entry.text) for entry in entries]
     spreads = [show(entry.spread) for entry in entries]
