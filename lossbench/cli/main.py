@@ -25,6 +25,7 @@ VERBS: tuple[tuple[str, str], ...] = (
     ("leaderboard", "lossbench.cli.leaderboard:leaderboard"),
     ("list", "lossbench.cli.list:list_"),
     ("show", "lossbench.cli.show:show"),
+    ("predict", "lossbench.cli.predict:predict"),
     ("data", "lossbench.cli.data:data"),
     ("clean", "lossbench.cli.clean:clean"),
 )
@@ -36,6 +37,7 @@ SUMMARIES = {
     "leaderboard": "Compare losses: mean, spread, difference to the reference.",
     "list": "List losses, backbones, datasets or suites.",
     "show": "Show a loss, a backbone, a dataset or a record.",
+    "predict": "Write the label maps that a trained cell predicts.",
     "data": "Say where data is expected and how to get it; check it.",
     "clean": "Remove run folders of finished cells.",
 }
