@@ -44,14 +44,23 @@ def data(
         list[str] | None,
         typer.Option("--split", help="Only this split (prepare). May be repeated.", show_default=False),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before decoding (prepare).")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask before downloading (get) or decoding (prepare).")
+    ] = False,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", metavar="URL", help="A mirror of the archive to download (get).", show_default=False),
+    ] = None,
     data_root: DataRootOption = None,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """Say where data is expected (where), how to get it (get), check it (check), or decode it once for all (prepare).
 
-    Checking reads every image and mask: missing pairs, sizes, labels out of range. It exits with 3 on a problem.
+    Getting prints the files, where to register for them and where they go; what needs no registration (voc2010) it
+    downloads, checks and unpacks, and goes on where it was stopped. With --json it only prints.
+    Checking reads every image and mask: missing pairs, sizes, labels out of range,
+    another number of images than published. It exits with 3 on a problem.
     Preparing decodes into the cache, which all cells share: it says the size first and asks on a terminal. `run` does
     it by itself for what is missing. `list` shows what the cache holds.
 
@@ -66,7 +75,7 @@ def data(
         from lossbench.cli.prepare import list_cached
         from lossbench.data.roots import cache_root
 
-        list_cached(cache_root(), [name] if name else [], json=json)
+        list_cached(cache_root(), [registry.get(name).name] if name else [], json=json)
         return
     if action == "where":
         _where(registry, name, data_root, json)
@@ -76,7 +85,7 @@ def data(
             f"which dataset to {action}?", hint=f"lossbench data {action} NAME, one of: {', '.join(registry.names())}"
         )
     if action == "get":
-        _get(registry.get(name), data_root, json)
+        _get(registry.get(name), data_root, url=url, yes=yes, json=json)
     elif action == "prepare":
         _prepare(registry, name, suite, split, data_root, plugin, yes=yes, json=json)
     else:
@@ -112,23 +121,11 @@ def _place(plugin: Plugin, root: Path) -> dict[str, Any]:
     }
 
 
-def _get(plugin: Plugin, data_root: Path | None, json: bool) -> None:
+def _get(plugin: Plugin, data_root: Path | None, *, url: str | None, yes: bool, json: bool) -> None:
+    from lossbench.cli.dataget import get
     from lossbench.data.roots import locate_data_root
 
-    loaded = plugin.load()
-    facts = _place(plugin, locate_data_root(data_root)[0]) | {
-        label: getattr(loaded, label, "") for label in ("how_to_get", "licence", "homepage")
-    }
-    if json:
-        print_json(facts)
-        return
-    out = stdout()
-    out.print(f"{plugin.name}: {facts['how_to_get'] or 'nothing to get'}", soft_wrap=True)
-    if facts["folder"]:
-        out.print(f"expected at: {facts['folder']} ({'there' if facts['there'] else 'missing'})", soft_wrap=True)
-    for label in ("licence", "homepage"):
-        if facts[label]:
-            out.print(f"{label}: {facts[label]}", soft_wrap=True)
+    get(plugin, _place(plugin, locate_data_root(data_root)[0]), data_root, url=url, yes=yes, json=json)
 
 
 def _check(
@@ -192,12 +189,17 @@ def _build(
     plugin: Plugin, params: Mapping[str, Any], data_root: Path | None
 ) -> tuple[SegmentationDataset, Path | None]:
     """(the dataset, its folder). Raises DataError when the data is not there at all."""
-    from lossbench.data.roots import require_dataset_root
+    from lossbench.data.roots import dataset_root, locate_data_root, require_dataset_root
 
     root = None
     if "root" in plugin.facts:
-        how = getattr(plugin.load(), "how_to_get", "")
-        root = require_dataset_root(plugin.name, how_to_get=how, given=data_root)
+        loaded = plugin.load()
+        parent = locate_data_root(data_root)[0]
+        if any(dataset_root(parent, name).is_dir() for name in getattr(loaded, "beside", ())):
+            root = dataset_root(parent, plugin.name)  # its files may lie there: it says itself what is missing
+        else:
+            how = getattr(loaded, "how_to_get", "")
+            root = require_dataset_root(plugin.name, how_to_get=how, given=data_root)
     try:
         return plugin.build(params, root=root), root
     except ParameterError as error:

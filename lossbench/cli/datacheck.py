@@ -14,7 +14,7 @@ _SHOWN = 20
 
 
 def report(label: str, dataset: SegmentationDataset, root: Path | None, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """Images by split, problems and warnings; a split of `needed` that is not there is a problem."""
+    """Images by split, notes, problems and warnings; a split of `needed` that is not there is a problem."""
     stderr().print(f"checking {label} ...", style="dim")
     said = dataset.check()
     for split in needed:
@@ -24,6 +24,7 @@ def report(label: str, dataset: SegmentationDataset, root: Path | None, needed: 
         "name": label,
         "folder": str(root) if root else None,
         "images": _images(dataset),
+        "notes": _notes(dataset),
         "problems": [line for line in said if WARNING not in line],
         "warnings": [line.replace(WARNING, "") for line in said if WARNING in line],
     }
@@ -47,10 +48,20 @@ def _images(dataset: SegmentationDataset) -> dict[str, int]:
     return images
 
 
+def _notes(dataset: SegmentationDataset) -> list[str]:
+    """What a record would say of the data, e.g. which of several lists was read."""
+    try:
+        return list(getattr(dataset, "notes", ()))
+    except DataError:  # `check` reports it
+        return []
+
+
 def print_report(report: Mapping[str, Any]) -> None:
     out = stdout()
     images = ", ".join(f"{split} {count}" for split, count in report["images"].items())
     out.print(f"{report['name']}: images: {images}", soft_wrap=True)
+    for line in report["notes"]:
+        out.print(f"  {line}", soft_wrap=True)
     for line in report["warnings"]:
         out.print(f"  warning: {line}", soft_wrap=True)
     problems = report["problems"]

@@ -26,6 +26,7 @@ VERBS: tuple[tuple[str, str], ...] = (
     ("audit", "lossbench.cli.audit:audit"),
     ("list", "lossbench.cli.list:list_"),
     ("show", "lossbench.cli.show:show"),
+    ("predict", "lossbench.cli.predict:predict"),
     ("data", "lossbench.cli.data:data"),
     ("clean", "lossbench.cli.clean:clean"),
 )
@@ -38,6 +39,7 @@ SUMMARIES = {
     "audit": "Check scores, of any table, for arithmetic that cannot be.",
     "list": "List losses, backbones, datasets or suites.",
     "show": "Show a loss, a backbone, a dataset or a record.",
+    "predict": "Write the label maps that a trained cell predicts.",
     "data": "Say where data is expected and how to get it; check it.",
     "clean": "Remove run folders of finished cells.",
 }

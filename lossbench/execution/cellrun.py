@@ -24,6 +24,7 @@ from lossbench.data.cache import CachedSplit, open_split
 from lossbench.data.roots import dataset_root
 from lossbench.datasets.base import SegmentationDataset
 from lossbench.errors import SetupError
+from lossbench.execution import weights
 from lossbench.execution.events import EventWriter
 from lossbench.execution.plugins import registries_of
 from lossbench.execution.predictions import PredictionWriter
@@ -115,7 +116,7 @@ class CellRun:
         if resumed_at is not None:
             record.notes.append(f"resumed from a checkpoint at step {resumed_at}")
         if "weights" in self.spec.keep:
-            checkpoint.save(self.spec.run_dir / "weights.pt", {"model": trainer.model.state_dict()})
+            weights.save(self.spec.run_dir, trainer.model, cell, dataset.class_names, self.spec.plugins)
         return record, result.per_image, list(val.names)
 
     def _trainer(self, dataset: SegmentationDataset, train: CachedSplit, val: CachedSplit) -> tuple[Trainer, str]:
@@ -233,7 +234,7 @@ class CellRun:
             },
             diagnostics=dict(trainer.diagnostics),
             provenance=facts,
-            notes=[trainer.diverged] if trainer.diverged else [],
+            notes=[*getattr(dataset, "notes", ()), *([trainer.diverged] if trainer.diverged else [])],
         )
 
 
