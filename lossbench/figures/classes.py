@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lossbench.figures.choice import in_order, label
-from lossbench.figures.style import BAND, GREY, INK, PAPER_WIDTH, Look, legend_above, text_width
+from lossbench.figures.style import BAND, GREY, INK, PAPER_WIDTH, Look, legend_above, legend_height, text_width
 from lossbench.standings import Block
 
 Style = Literal["bars", "dots"]
@@ -107,7 +107,8 @@ def draw(scores: ClassScores, *, width: float = PAPER_WIDTH, style: Style | None
     columns = -(-slots // rows)
     size = _name_size(scores.classes, (width - _MARGIN) / columns)
     name_height = 0.15 if size else 0.75 * max(text_width(name, 7) for name in scores.classes)
-    figure = Figure(figsize=(width, 0.35 + rows * (1.75 + 0.15 + name_height)), layout="constrained")
+    height = legend_height(scores.losses, width) + 0.15 + rows * (1.75 + 0.15 + name_height)
+    figure = Figure(figsize=(width, height), layout="constrained")
     all_axes = figure.subplots(rows, 1, sharey=True, squeeze=False)[:, 0]
     # The mean is the last class, of no frequency.
     mean = np.column_stack([scores.mean, scores.miou])
@@ -118,9 +119,10 @@ def draw(scores: ClassScores, *, width: float = PAPER_WIDTH, style: Style | None
         part = slice(row * columns, min((row + 1) * columns, slots))
         handles = _row(axes, mean[:, part], sd[:, part], style, (width - _MARGIN) / columns)
         _name_classes(axes, names[part], shares[part], size)
+        if row == 0:
+            axes.set_title("share of the training pixels (%)", fontsize=6, color=GREY, pad=12)
         axes.set_xlim(-0.5, columns - 0.5)
-    top = np.nanmax(np.nan_to_num(mean) + np.nan_to_num(sd), initial=1.0)
-    all_axes[0].set_ylim(0, min(100.0, 10 * math.ceil((top + 0.5) / 10)))
+    all_axes[0].set_ylim(_limits(mean, np.nan_to_num(sd), style))
     legend_above(figure, handles, scores.losses)
     return figure
 
@@ -140,9 +142,8 @@ def _row(axes: Axes, mean: NDArray[Any], sd: NDArray[Any], style: Style, slot: f
         ends = np.stack([np.minimum(sd[i], mean[i]), sd[i]])  # no IoU is below 0
         whiskers = {"ecolor": INK, "elinewidth": 0.6, "capsize": min(1.5, 20 * inches), "capthick": 0.6}
         if style == "bars":
-            edge = "#333333" if i >= 8 or look.color == "#F0E442" else "white"
             bars = axes.bar(
-                x, mean[i], step, color=look.color, hatch=look.hatch, edgecolor=edge, linewidth=0.3, zorder=2
+                x, mean[i], step, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0.3, zorder=2
             )
             axes.errorbar(x, mean[i], ends, fmt="none", zorder=3, **whiskers)
             handles.append(bars)
@@ -154,8 +155,24 @@ def _row(axes: Axes, mean: NDArray[Any], sd: NDArray[Any], style: Style, slot: f
             )
             handles.append(points)
     for place in np.flatnonzero(np.isnan(mean).all(axis=0)).tolist():
-        axes.text(place, 2, "absent", rotation=90, ha="center", va="bottom", color=GREY, fontsize=6)
+        axes.annotate(
+            "absent",
+            (place, 0.02),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            ha="center",
+            va="bottom",
+            color=GREY,
+            fontsize=6,
+        )
     return handles
+
+
+def _limits(mean: NDArray[Any], sd: NDArray[Any], style: Style) -> tuple[float, float]:
+    """Whole tens around all whiskers. Bars begin at 0: their lengths are compared."""
+    low, high = np.nanmin(mean - sd, initial=100.0), np.nanmax(mean + sd, initial=1.0)
+    bottom = 0.0 if style == "bars" else max(0.0, 10 * math.floor((low - 0.5) / 10))
+    return bottom, min(100.0, 10 * math.ceil((high + 0.5) / 10))
 
 
 def _name_size(names: Sequence[str], slot: float) -> float | None:
@@ -186,11 +203,12 @@ def _name_classes(axes: Axes, names: Sequence[str], shares: Sequence[float], siz
     above.set_xticks(places, [_share(share) for share in shares])
     above.tick_params(length=0, pad=1, labelsize=6, labelcolor=GREY)
     above.spines["top"].set_visible(False)
-    above.set_xlabel("share of the training pixels (%)", fontsize=6, color=GREY, labelpad=2)
 
 
 def _share(percent: float) -> str:
-    """Two figures: 32, 4.1, 0.035."""
+    """Two figures: 32, 4.1, 0.60, 0.035."""
     if math.isnan(percent):
         return ""
-    return f"{percent:.0f}" if percent >= 9.95 else f"{percent:.2g}"
+    if percent >= 9.95:
+        return f"{percent:.0f}"
+    return f"{percent:.1f}" if percent >= 0.995 else f"{percent:.2f}" if percent >= 0.0995 else f"{percent:.2g}"

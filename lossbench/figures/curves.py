@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lossbench.figures.choice import in_order, label
-from lossbench.figures.style import GREY, PAPER_WIDTH, Look, legend_above
+from lossbench.figures.style import GREY, PAPER_WIDTH, Look, legend_above, legend_height
 from lossbench.standings import Block
 
 #: Share of the points of a training curve that are averaged into one: single batches are noise.
@@ -115,15 +115,19 @@ def relative(given: Sequence[Line | None]) -> tuple[list[Line | None], str]:
 def draw(found: Mapping[str, Sequence[Line | None]], *, width: float = PAPER_WIDTH) -> Figure:
     """Training loss, and beside it validation mIoU where any run was scored on the way."""
     scored = any(line is not None for line in found[MIOU])
-    figure = Figure(figsize=(width, 2.6 if scored else 2.4), layout="constrained")
+    height = 2.3 + legend_height([line.label for line in found[LOSS] if line is not None] or [""], width)
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(1, 2 if scored else 1, squeeze=False)[0]
     shown, what = relative(found[LOSS])
     handles = _draw(axes[0], shown, marks=False)
     wide = _wide([line.mean for line in shown if line is not None])
-    axes[0].set_yscale("log" if wide else "linear")
+    if wide:
+        axes[0].set_yscale("log")
+    elif all((line.mean >= 0).all() for line in shown if line is not None):
+        axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel(what + " (log scale)" * wide)
     if scored:
-        _draw(axes[1], found[MIOU], marks=True)
+        handles |= _draw(axes[1], found[MIOU], marks=True)  # marks in the legend, too
         axes[1].set_ylabel("validation mIoU (%)")
         axes[1].set_ylim(bottom=0)
     for each in axes:

@@ -22,7 +22,7 @@ OUTLINE = (0, 0, 0)
 HATCHING = 0.7
 #: Wrong regions narrower than this share of a picture's width are not marked: along every border between classes a
 #: prediction is off by a pixel or two, and marking that would be noise.
-NARROW = 0.012
+NARROW = 0.015
 
 
 def resized(labels: NDArray[Any], width: int) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lossbench.figures.kept import Shown
 from lossbench.figures.overlay import prediction_picture, resized, truth_picture
-from lossbench.figures.style import GREY, INK, PAPER_WIDTH, SMALL, legend_columns, text_width
+from lossbench.figures.style import GREY, INK, PAPER_WIDTH, SMALL, by_rows, legend_columns, text_width
 
 #: Inches: least width of a panel, gaps, a line of small type, a row of the legend.
 _LEAST, _GAP, _LINE, _LEGEND_ROW = 0.675, 0.04, 0.115, 0.125
@@ -21,7 +21,7 @@ _EDGE = 0.01
 #: Pixels of a panel for each inch: twice what is printed, so that outlines stay sharp.
 _RESOLUTION = 600
 #: Inches of an outline.
-_OUTLINE = 0.006
+_OUTLINE = 0.005
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def draw(images: Sequence[Shown], legend: Legend, *, width: float = PAPER_WIDTH,
     head = [_LINE * (1 + max(title.count("\n") for title in line)) + 0.03 for line in _lines(titles, grid)]
     heights = [grid.panel * shown.truth.shape[0] / shown.truth.shape[1] for shown in images]
     handles, names = _legend_entries(legend, images)
-    legend_rows = -(-len(names) // legend_columns(names, width, SMALL))
+    entries = legend_columns(names, width, SMALL)
+    legend_rows = -(-len(names) // entries)
     # With several lines per image every line needs its titles; else the top row's serve all.
     repeated = grid.lines > 1
     total = sum(head) * (len(images) if repeated else 1) + legend_rows * _LEGEND_ROW + 0.04
@@ -91,7 +92,7 @@ def draw(images: Sequence[Shown], legend: Legend, *, width: float = PAPER_WIDTH,
                 _panel(axes, pictures[place], titles[place] if titled else "", size, notes[place])
             top -= height + _LINE + _GAP
     figure.legend(
-        handles, names, loc="lower center", ncols=legend_columns(names, width, SMALL), fontsize=SMALL,
+        by_rows(handles, entries), by_rows(names, entries), loc="lower center", ncols=entries, fontsize=SMALL,
         bbox_to_anchor=(0.5, 0), borderaxespad=0.1, handlelength=1.3, handleheight=0.9, columnspacing=1.0,
     )  # fmt: skip
     return figure

@@ -17,7 +17,7 @@ from matplotlib.textpath import TextPath
 #: Inches; double column of an IEEE paper (a single one is 3.5).
 PAPER_WIDTH = 7.16
 #: Points.
-TEXT, SMALL = 8.0, 6.5
+TEXT, LEGEND, SMALL = 8.0, 7.0, 6.5
 INK, GREY, FAINT = "#222222", "#555555", "#e4e4e4"
 BAND = "#f5f5f5"
 
@@ -28,7 +28,7 @@ _SETTINGS: dict[str, Any] = {
     "axes.labelsize": TEXT,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
-    "legend.fontsize": 7,
+    "legend.fontsize": LEGEND,
     "legend.frameon": False,
     "legend.handlelength": 1.6,
     "legend.columnspacing": 1.2,
@@ -66,9 +66,9 @@ def paper_style() -> Iterator[None]:
         yield
 
 
-#: Okabe & Ito 2008, "Color universal design": told apart with any kind of colour vision. Black (here a dark grey)
-#: comes first, for the reference; yellow, faint on white, last.
-_COLORS = ("#4d4d4d", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+#: Okabe & Ito 2008, "Color universal design": told apart with any kind of colour vision. Their black is a dark grey
+#: here, and first, for the reference; their yellow is too faint on white: Tol's indigo (2021) is in its place.
+_COLORS = ("#4d4d4d", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#332288")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 _HATCHES = ("", "/////", ".....", "xxxxx", "-----")
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
@@ -99,12 +99,11 @@ class Look:
 
     def mark(self, size: float) -> dict[str, Any]:
         """Keywords of a marker of that size in points."""
-        edge = "#333333" if self.color == "#F0E442" else self.color
         return {
             "marker": self.marker,
             "markersize": size,
             "markerfacecolor": self.face,
-            "markeredgecolor": edge,
+            "markeredgecolor": self.color,
             "markeredgewidth": 0.6,
         }
 
@@ -118,19 +117,29 @@ def text_width(text: str, size: float = TEXT) -> float:
 
 
 def legend_above(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    """A legend over the width of the figure, above the axes, in as many columns as fit, rows evenly filled."""
-    columns = legend_columns(labels, figure.get_figwidth(), 7)
-    figure.legend(_by_rows(handles, columns), _by_rows(labels, columns), loc="outside upper center", ncols=columns)
+    """A legend above the axes, read row by row, in as many columns as fit. `legend_height` says what it takes."""
+    columns = legend_columns(labels, figure.get_figwidth(), LEGEND)
+    figure.legend(by_rows(handles, columns), by_rows(labels, columns), loc="outside upper center", ncols=columns)
+
+
+def legend_height(labels: Sequence[str], width: float) -> float:
+    """Inches that `legend_above` takes in a figure `width` inches wide."""
+    return 0.1 + 0.135 * -(-len(labels) // legend_columns(labels, width, LEGEND))
 
 
 def legend_columns(labels: Sequence[str], width: float, size: float) -> int:
-    """Columns of a legend `width` inches wide."""
-    widest = max(text_width(label, size) for label in labels) + 3.4 * size / 72
-    fitting = max(1, min(len(labels), int(width / widest)))
+    """The most columns of a legend, read row by row, that fit into `width` inches, the rows evenly filled."""
+    handle = 4.0 * size / 72  # with the gaps around it
+
+    def fits(columns: int) -> bool:
+        widest = (max(text_width(label, size) for label in labels[column::columns]) for column in range(columns))
+        return sum(widest) + columns * handle <= width
+
+    fitting = next((columns for columns in range(len(labels), 1, -1) if fits(columns)), 1)
     rows = -(-len(labels) // fitting)
     return -(-len(labels) // rows)
 
 
-def _by_rows(items: Sequence[Any], columns: int) -> list[Any]:
+def by_rows(items: Sequence[Any], columns: int) -> list[Any]:
     """Items so that a legend, which fills columns first, shows them row by row."""
     return [item for column in range(columns) for item in items[column::columns]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lossbench.cells import canonical_json
 from lossbench.errors import ConfigError, did_you_mean
 from lossbench.figures.choice import different_protocols, in_order, label
-from lossbench.figures.style import PAPER_WIDTH, Look, legend_above
+from lossbench.figures.style import PAPER_WIDTH, Look, legend_above, legend_height
 from lossbench.standings import COLUMNS, Block, Row
 from lossbench.statistics import t_quantile
 
@@ -142,7 +142,7 @@ def draw(series: Sequence[Series], parameter: str, *, width: float = PAPER_WIDTH
     """A graph per metric, a line per loss, whiskers for the 95 % interval; marks stand a little apart."""
     metrics = list(dict.fromkeys(each.metric for each in series))
     labels = list(dict.fromkeys(each.label for each in series))
-    figure = Figure(figsize=(width, 2.6), layout="constrained")
+    figure = Figure(figsize=(width, 2.3 + legend_height(labels, width)), layout="constrained")
     values = sorted({x for each in series for x in each.x.tolist()})
     log = values[0] > 0 and values[-1] >= 8 * values[0]
     handles: dict[str, Any] = {}
