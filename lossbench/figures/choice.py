@@ -82,6 +82,11 @@ def label(*rows: Row) -> str:
     return f"{rows[0].label} {''.join(sorted(marks))}".rstrip()
 
 
+def unmarked(name: str) -> str:
+    """A label without its marks, for data."""
+    return name.rstrip("!~ ")
+
+
 def facts(block: Block) -> list[str]:
     """What a caption says of the runs: seeds, split, protocol, warnings."""
     return [footer(block)[0], *block.notes]

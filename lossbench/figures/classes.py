@@ -13,7 +13,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lossbench.figures.choice import in_order, label
+from lossbench.figures.choice import in_order, label, unmarked
 from lossbench.figures.style import BAND, GREY, INK, PAPER_WIDTH, Look, legend_above, legend_height, text_width
 from lossbench.standings import Block
 
@@ -48,7 +48,7 @@ class ClassScores:
         """Tidy: one entry per loss and class."""
         return [
             {
-                "loss": loss,
+                "loss": unmarked(loss),
                 "class": name,
                 "train_percent": float(self.shares[c]),
                 "iou": _plain(self.mean[i, c]),

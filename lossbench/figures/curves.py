@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lossbench.figures.choice import in_order, label
+from lossbench.figures.choice import in_order, label, unmarked
 from lossbench.figures.style import GREY, PAPER_WIDTH, Look, legend_above, legend_height
 from lossbench.standings import Block
 
@@ -42,7 +42,12 @@ class Line:
         def plain(values: NDArray[np.float64]) -> list[float | None]:
             return [value if math.isfinite(value) else None for value in values.tolist()]
 
-        return {"loss": self.label, "step": self.steps.tolist(), "mean": plain(self.mean), "sd": plain(self.sd)}
+        return {
+            "loss": unmarked(self.label),
+            "step": self.steps.tolist(),
+            "mean": plain(self.mean),
+            "sd": plain(self.sd),
+        }
 
 
 Curve = Mapping[str, Sequence[float]]

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lossbench.figures import classes, curves, kept, panels, sweep
-from lossbench.figures.choice import facts, label
+from lossbench.figures.choice import facts, label, unmarked
 from lossbench.figures.overlay import NARROW
 from lossbench.figures.saving import save
 from lossbench.figures.style import PAPER_WIDTH, paper_style
@@ -115,7 +115,10 @@ def make_panels(
     )
     if dataset.licence:
         caption += f" Licence of the images: {dataset.licence}."
-    data = [{"image": each.name, "seed": runs[0].seed, "miou": dict(each.miou)} for each in shown]
+    data = [
+        {"image": each.name, "seed": runs[0].seed, "miou": {unmarked(name): miou for name, miou in each.miou.items()}}
+        for each in shown
+    ]
     drawn = {run.label for run in runs}
     ids = [run_id for row in block.rows for run_id in row.runs.ids]
     rows = [int(index) for row in block.rows for index in row.runs.rows.tolist()]

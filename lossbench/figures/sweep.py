@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lossbench.cells import canonical_json
 from lossbench.errors import ConfigError, did_you_mean
-from lossbench.figures.choice import different_protocols, in_order, label
+from lossbench.figures.choice import different_protocols, in_order, label, unmarked
 from lossbench.figures.style import PAPER_WIDTH, Look, legend_above, legend_height
 from lossbench.standings import COLUMNS, Block, Row
 from lossbench.statistics import t_quantile
@@ -42,7 +42,7 @@ class Series:
     def to_json(self) -> list[dict[str, Any]]:
         columns = zip(self.x.tolist(), self.mean.tolist(), self.half_width.tolist(), self.seeds, strict=True)
         return [
-            {"loss": self.label, "metric": self.metric, "x": x, "mean": mean, "half_width": half, "n": n}
+            {"loss": unmarked(self.label), "metric": self.metric, "x": x, "mean": mean, "half_width": half, "n": n}
             for x, *values, n in columns
             for mean, half in [[value if math.isfinite(value) else None for value in values]]
         ]
@@ -176,6 +176,6 @@ def _aside(
 ) -> NDArray[np.float64]:
     """x moved so that whiskers of neighbours do not hide each other: all of them within a fifth of the least gap."""
     scale = np.log10(values) if log else np.asarray(values)
-    step = place * 0.2 * float(np.diff(scale).min()) / max(losses, 1)
+    step = place * min(0.04, 0.2 / losses) * float(np.diff(scale).min())
     moved: NDArray[np.float64] = x * 10**step if log else x + step
     return moved

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lossbench.cli import main as entry
+from lossbench.records import Record
 from lossbench.store import Store
 from tests.factories import put, quickstart
 from tests.figures.conftest import Kept, kept, kept_once  # noqa: F401
@@ -24,6 +25,10 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def figure(*arguments: object) -> int:
     return entry.run(["figure", *map(str, arguments)])
+
+
+def records(kept: Kept) -> list[Record]:  # noqa: F811
+    return [stored.record for stored in kept.store.read_all()[0]]
 
 
 @pytest.mark.parametrize("name", ["a.png", "new/a.svg", "a.pdf"])
@@ -60,11 +65,12 @@ def test_panels(kept: Kept, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     out, err = capsys.readouterr()
     assert "seed 1" in out
     assert err == ""
-    (run,) = [r for r in kept.runs if r.name == Store(kept.results).runs()[0].paths[0].split("-")[-1][:16]]
-    (run / "predictions" / "index.json").unlink()
-    assert figure("panels", "--results", kept.results, "-o", path, "--json") == 0
+    (focal,) = [record.id for record in records(kept) if record.labels["loss"] == "focal" and record.seed == 0]
+    (kept.store.run_dir(focal) / "predictions" / "index.json").unlink()
+    assert figure("panels", "--results", kept.results, "-o", path, "--seed", 0, "--json") == 0
     out, err = capsys.readouterr()
-    assert len(json.loads(out)["data"]) == 2
+    assert [list(entry["miou"]) for entry in json.loads(out)["data"]] == [["ce"], ["ce"]]
+    assert "no predictions of that seed were kept: focal" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(
