@@ -51,7 +51,7 @@ def prediction_picture(
     ignored = truth == ignore
     region = marked((prediction != truth) & ~ignored)
     light = picture @ np.array([0.299, 0.587, 0.114]) > 128
-    stripe = region & (_diagonals(region.shape, 5 * line) < line)[:, ::-1]
+    stripe = region & (_diagonals(region.shape, 7 * line) < line)[:, ::-1]
     ink = np.where(light, 0.0, 255.0)[..., None]
     hatched = (HATCHING * ink + (1 - HATCHING) * picture).round().astype(np.uint8)
     picture[stripe] = hatched[stripe]
