@@ -55,6 +55,9 @@ def run(
         list[str] | None,
         typer.Option(metavar="WHAT", help="Leave predictions or weights in each run folder. May be repeated."),
     ] = None,
+    keep_images: Annotated[
+        int, typer.Option(min=0, help="Validation images whose predictions stay, for `figure panels`.")
+    ] = 4,
     checkpoint_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
 ) -> None:
     """Run every cell of a suite that has no record yet, then print the leaderboard.
@@ -93,6 +96,7 @@ def run(
         threads=threads,
         checkpoint_every_s=checkpoint_every,
         keep=tuple(keep or ()),
+        keep_images=keep_images,
         suite=loaded.name,
         command=shlex.join(["lossbench", *sys.argv[1:]]),
     )

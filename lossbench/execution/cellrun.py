@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,11 +21,11 @@ from lossbench.data.batches import TrainBatches
 from lossbench.data.cache import CachedSplit, open_split
 from lossbench.data.roots import dataset_root
 from lossbench.datasets.base import SegmentationDataset
-from lossbench.errors import SetupError
 from lossbench.execution import weights
 from lossbench.execution.events import EventWriter
+from lossbench.execution.hardware import peak_memory_mb, require_device
 from lossbench.execution.plugins import registries_of
-from lossbench.execution.predictions import PredictionWriter
+from lossbench.execution.predictions import KeptPredictions, PredictionWriter
 from lossbench.execution.spec import Spec
 from lossbench.records import Record
 from lossbench.training import checkpoint
@@ -50,7 +48,7 @@ class CellRun:
         self.registries = registries_of(spec.plugins)
         self.events = EventWriter(spec.run_dir / "events.jsonl")
         self.checkpoint_file: Path = spec.run_dir / "checkpoint.pt"
-        self.device = _device(spec.device)
+        self.device = require_device(spec.device)
         self.started = datetime.now(UTC)
         # What the fork server imported before this process began is known from the spec, the rest from now.
         self.code: dict[str, str] = {}
@@ -106,11 +104,15 @@ class CellRun:
             self._save(trainer)
             return None
         eval_started = time.perf_counter()
-        keep = "predictions" in self.spec.keep
-        result = self._score(trainer.model, val, dataset.num_classes, stoppable=True, keep=keep)
+        kept = KeptPredictions(
+            self.spec.run_dir, val, images=self.spec.keep_images, everything="predictions" in self.spec.keep
+        )
+        writer = kept.writer(dataset.colors)
+        result = self._score(trainer.model, val, dataset.num_classes, stoppable=True, writer=writer)
         if result is None:
             self._save(trainer)
             return None
+        kept.finish(protocol.eval_split)
         eval_s = time.perf_counter() - eval_started
         record = self._record(trainer, dataset, splits, result, eval_s, init_hash)
         if resumed_at is not None:
@@ -161,7 +163,13 @@ class CellRun:
         return trainer, init_hash
 
     def _score(
-        self, model: Backbone, val: CachedSplit, classes: int, *, stoppable: bool, keep: bool
+        self,
+        model: Backbone,
+        val: CachedSplit,
+        classes: int,
+        *,
+        stoppable: bool,
+        writer: PredictionWriter | None = None,
     ) -> Evaluation | None:
         protocol = self.cell.protocol
         return evaluate(
@@ -172,11 +180,11 @@ class CellRun:
             channels_last=protocol.channels_last,
             should_stop=self.should_stop if stoppable else lambda: False,
             on_batch=lambda done, total: self.events.send("eval", throttle=True, done=done, total=total),
-            on_prediction=PredictionWriter(self.spec.run_dir / "predictions", val.names) if keep else None,
+            on_prediction=writer,
         )
 
     def _miou_now(self, model: Backbone, val: CachedSplit, classes: int) -> float:
-        result = self._score(model, val, classes, stoppable=False, keep=False)
+        result = self._score(model, val, classes, stoppable=False)
         return metrics.mean_iou(result.confusion) if result is not None else math.nan
 
     def _maybe_save(self, trainer: Trainer) -> None:
@@ -199,7 +207,7 @@ class CellRun:
     ) -> Record:
         cell = self.cell
         ms = trainer.timer.summary()
-        memory, kind = _peak_memory_mb(self.device)
+        memory, kind = peak_memory_mb(self.device)
         facts = provenance.collect(
             cell,
             self.registries,
@@ -236,18 +244,3 @@ class CellRun:
             provenance=facts,
             notes=[*getattr(dataset, "notes", ()), *([trainer.diverged] if trainer.diverged else [])],
         )
-
-
-def _device(name: str) -> torch.device:
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SetupError(f"device {name} was asked for, but this torch sees no CUDA device", hint="use --device cpu")
-    return device
-
-
-def _peak_memory_mb(device: torch.device) -> tuple[float, str]:
-    """Peak memory in MiB: of the CUDA allocator, else the largest resident size of this process."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1), "cuda"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1), "rss"

@@ -34,7 +34,8 @@ class Spec:
         device: "cpu", "cuda:0", "mps".
         threads: CPU threads of this worker.
         checkpoint_every_s: seconds between checkpoints.
-        keep: what to leave in the run folder afterwards: "predictions", "weights".
+        keep: what to leave in the run folder afterwards: "predictions" (of every image), "weights".
+        keep_images: of how many fixed images the predictions stay in the run folder in any case, for figures.
     """
 
     cell: dict[str, Any]
@@ -47,6 +48,7 @@ class Spec:
     threads: int = 1
     checkpoint_every_s: float = 60.0
     keep: tuple[str, ...] = ()
+    keep_images: int = 4
     suite: str = ""
     command: str = ""
     #: `provenance.code_hash` of each plugin, taken before the fork server imported them.

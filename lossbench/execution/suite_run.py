@@ -36,6 +36,7 @@ class RunOptions:
     threads: int | None = None
     checkpoint_every_s: float = 60.0
     keep: tuple[str, ...] = ()
+    keep_images: int = 4
     suite: str = ""
     command: str = ""
 
@@ -126,6 +127,7 @@ def run_cells(
             threads=threads,
             checkpoint_every_s=options.checkpoint_every_s,
             keep=options.keep,
+            keep_images=options.keep_images,
             suite=options.suite,
             command=options.command,
             code={kind: code[kind, component.name] for kind, component in cell.components.items()},

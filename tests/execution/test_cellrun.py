@@ -140,6 +140,15 @@ def test_per_class_iou_recomputed_from_the_dumped_predictions(run: Callable[...,
         np.testing.assert_array_equal(intersection / union, metrics.iou(record.confusion))
 
 
+def test_every_loss_keeps_predictions_of_the_same_images(run: Callable[..., Record], tmp_path: Path) -> None:
+    folders = [tmp_path / "a" / "runs" / run(make_cell(loss)).id / "predictions" for loss in ("ce", "focal")]
+    kept = [sorted(path.name for path in folder.iterdir()) for folder in folders]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 5  # four images and the index
+    none = run(make_cell(), "b", keep_images=0)
+    assert not (tmp_path / "b" / "runs" / none.id / "predictions").exists()
+
+
 def test_a_record_says_what_it_cost_and_what_ran(run: Callable[..., Record]) -> None:
     record = run(make_cell("cdfl"))
     assert record.costs["ms_per_step"] > 0

@@ -1,0 +1,208 @@
+"""`lossbench figure`: figures for a paper from the records."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from lossbench.cli.arguments import Argument, Option
+from lossbench.cli.common import (
+    DEFAULT_RESULTS,
+    DataRootOption,
+    JsonOption,
+    PluginOption,
+    ResultsOption,
+    choose,
+    open_store,
+    print_json,
+    registries,
+    stdout,
+    warn,
+)
+from lossbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lossbench.figures.make import Drawing
+    from lossbench.standings import Block
+    from lossbench.store import Store
+
+KINDS = ("panels", "classes", "curves", "sweep")
+#: Options of one figure alone.
+_OWN = {
+    "style": "classes", "parameter": "sweep", "metric": "sweep", "seed": "panels", "image": "panels",
+    "columns": "panels",
+}  # fmt: skip
+#: Inches.
+_WIDTHS = (2.0, 40.0)
+
+
+class Style(StrEnum):
+    bars = "bars"
+    dots = "dots"
+
+
+def figure(
+    kind: Annotated[str, Argument(metavar="KIND", help="panels, classes, curves or sweep.")],
+    dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
+    backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
+    loss: Annotated[str, Option(help="Only losses that match this glob.", show_default=False)] = "*",
+    variant: Annotated[
+        str | None,
+        Option(metavar="TEXT", help="Of several protocols, the one titled so; main: the usual.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        Option(
+            "--output", "-o", metavar="FILE", help="A .png, .svg or .pdf. Default: KIND-DATASET.png.",
+            dir_okay=False, show_default=False,
+        ),
+    ] = None,
+    width: Annotated[float, Option(metavar="INCHES", help="Width; 3.5 for one column of a paper.")] = 7.16,
+    style: Annotated[
+        Style | None, Option(help="classes: bars or dots. Default: bars where they fit.", show_default=False)
+    ] = None,
+    parameter: Annotated[
+        str | None, Option(metavar="NAME", help="sweep: the dataset's parameter to go along.", show_default=False)
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        Option(metavar="NAME", help="sweep: a score. May be repeated. Default: miou, tail_miou.", show_default=False),
+    ] = None,
+    seed: Annotated[
+        int | None, Option(metavar="N", help="panels: whose predictions. Default: the first.", show_default=False)
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        Option(metavar="NAME", help="panels: show this image. May be repeated. Default: those kept.",
+               show_default=False),
+    ] = None,
+    columns: Annotated[
+        int | None, Option(metavar="N", help="panels: so many side by side.", show_default=False)
+    ] = None,
+    reference: Annotated[str, Option(help="Loss that comes first.")] = "ce",
+    fresh: Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
+    results: ResultsOption = DEFAULT_RESULTS,
+    data_root: DataRootOption = None,
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Draw a figure for a paper and print its caption; with --json, the numbers in it.
+
+    panels: image, truth and what each loss predicts (a run keeps predictions of a few fixed images). classes: IoU per
+    class, frequent classes first. curves: training loss and validation mIoU over the steps. sweep: scores over a
+    parameter of the dataset. Runs of different protocols are never mixed.
+
+    \b
+    Example:
+      lossbench figure classes --dataset camvid --output classes.pdf
+    """
+    choose(kind, KINDS, "figure")
+    given = {
+        "style": style, "parameter": parameter, "metric": metric, "seed": seed, "image": image, "columns": columns,
+    }  # fmt: skip
+    for name, value in given.items():
+        if value not in (None, []) and _OWN[name] != kind:
+            raise ConfigError(f"--{name} is of `figure {_OWN[name]}`, not of `figure {kind}`", hint="leave it out")
+    if not _WIDTHS[0] <= width <= _WIDTHS[1]:
+        raise ConfigError(f"--width {width:g} is none of {_WIDTHS[0]:g} to {_WIDTHS[1]:g} inches", hint="e.g. 7.16")
+    if columns is not None and columns < 1:
+        raise ConfigError(f"--columns {columns}: it takes at least 1", hint="leave it out")
+    if kind == "sweep" and parameter is None:
+        raise ConfigError(
+            "which parameter?", hint="e.g. lossbench figure sweep --dataset streets --parameter imbalance"
+        )
+    from lossbench.figures.saving import format_of
+
+    if output is not None:
+        format_of(output)  # before the work
+    store = open_store(results)
+    blocks = _blocks(store, {"dataset": dataset, "backbone": backbone, "loss": loss}, reference, fresh, plugin)
+    draw: Callable[[], Drawing]
+    if kind == "sweep":
+        from lossbench.figures.choice import of_variant
+        from lossbench.figures.make import make_sweep
+        from lossbench.figures.sweep import METRICS
+
+        blocks = of_variant(blocks, variant)
+        name = str(blocks[0].parts[0].condition.cell["dataset"]["name"])
+        draw = partial(make_sweep, blocks, parameter or "", metrics=metric or METRICS, width=width, reference=reference)
+    else:
+        from lossbench.figures.choice import one_block
+
+        block = one_block(blocks, variant, dataset=dataset, backbone=backbone)
+        name = block.dataset
+        if kind == "panels":
+            draw = partial(_panels, block, store, seed, image or (), columns, width, reference, plugin or (), data_root)
+        elif kind == "classes":
+            from lossbench.figures.make import make_classes
+
+            draw = partial(
+                make_classes, block, style=None if style is None else style.value, width=width, reference=reference
+            )
+        else:
+            from lossbench.figures.make import make_curves
+
+            draw = partial(make_curves, block, width=width, reference=reference)
+    drawing = draw()
+    path = output or Path(f"{kind}-{re.sub(r'[^A-Za-z0-9_.=]+', '-', name).strip('-')}.png")
+    drawing.save(path)
+    if json:
+        print_json({
+            "kind": kind, "file": path, "title": drawing.title, "caption": drawing.caption,
+            "records": drawing.records, "data": drawing.data,
+        })  # fmt: skip
+        return
+    out = stdout()
+    out.print(str(path), soft_wrap=True)
+    out.print(drawing.caption)
+
+
+def _blocks(
+    store: Store, patterns: dict[str, str], reference: str, fresh: bool, plugin: Sequence[Path] | None
+) -> list[Block]:
+    """What the leaderboard would show. Raises ConfigError when that is nothing."""
+    from lossbench.leaderboard import build
+    from lossbench.provenance import stale_reasons
+    from lossbench.selection import require_match
+
+    table, warnings = store.runs()
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if not len(table):
+        raise ConfigError(
+            f"no records in {store.root}",
+            hint="run a suite first, e.g. `lossbench run quickstart`, or name another directory with --results",
+        )
+    require_match(table.conditions, patterns)
+    stale = partial(stale_reasons, registries=registries(plugin))
+    blocks = build(table, **patterns, reference=reference, stale=stale, include_stale=not fresh)
+    if not blocks:
+        raise ConfigError("every matching run is stale", hint="leave out --fresh to see them, or run the suite again")
+    return blocks
+
+
+def _panels(
+    block: Block,
+    store: Store,
+    seed: int | None,
+    images: Sequence[str],
+    columns: int | None,
+    width: float,
+    reference: str,
+    plugins: Sequence[Path],
+    data_root: Path | None,
+) -> Drawing:
+    from lossbench.figures.make import make_panels
+
+    drawing, missing = make_panels(
+        block, store, seed=seed, images=images, columns=columns, width=width, reference=reference, plugins=plugins,
+        data_root=data_root,
+    )  # fmt: skip
+    if missing:
+        warn(f"without panels, for no predictions of that seed were kept: {', '.join(missing)}")
+    return drawing
