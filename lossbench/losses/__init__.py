@@ -8,6 +8,8 @@ The contract of a loss (checked rule by rule in `lossbench.conformance`):
 * Raw logits (N, C, H, W) of any floating dtype and labels (N, H, W) int64 in; a 0-dim tensor of float32 or wider out.
 * The constructor takes facts about the data by fixed names (`num_classes`, `class_counts`, `ignore_index=255`); all
   other parameters are keyword-only, annotated, with literal defaults: they are the loss's hyper-parameters.
+* A parameter `terms: list[LossTerm]` takes other registered losses (`lossbench.registry.LossTerm`): a suite names them,
+  the registry builds them; see `sum`.
 * Pixels labelled `ignore_index` count for nothing: whatever their logits are, their gradient is exactly 0.
   A batch of nothing else gives 0 with zero gradients.
 
@@ -16,6 +18,7 @@ Optional, found by name:
 * `extra_forwards: int`: how many times a call runs `resample`; a loss that has it takes a third argument
   `forward(logits, target, resample)`, a function without arguments that returns fresh stochastic logits (N, C, H, W) of
   the same batch. The loss itself switches gradients off around it, unless `resample_with_grad: bool` is true.
+  Where `extra_forwards` is 0, the engine leaves the argument out.
 * `diagnostics: dict[str, Tensor]`: detached 0-dim tensors about the last forward, cheap to make and made without a
   host sync (no `.item()`); the engine reads them at its log points.
 * `conformance_exceptions: ClassVar[dict[str, str]]`: rules of `lossbench.conformance` that do not apply, each with its

@@ -16,8 +16,9 @@ LARGEST_LOGIT = 1e4
 
 
 def takes_resample(loss: nn.Module) -> bool:
-    """Whether the loss asks for Monte-Carlo passes: its forward has a parameter called `resample`."""
-    return "resample" in inspect.signature(loss.forward).parameters
+    """Whether the loss asks for Monte-Carlo passes: its forward has a parameter called `resample`, and it does not
+    declare `extra_forwards = 0`."""
+    return "resample" in inspect.signature(loss.forward).parameters and getattr(loss, "extra_forwards", 1) != 0
 
 
 def extra_forwards(loss: nn.Module) -> int:
