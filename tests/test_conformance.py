@@ -40,6 +40,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("cdfl", {"omega": 1.0, "u_at": "mean", "u_scale": "unit", "grad_through_u": True}),
     ("cdfl", {"omega": 1.0, "log_p": "mc_mean"}),
     ("cdfl", {"omega": 0.0, "passes": 2}),
+    ("ce_control", {"random_stream": "shifted", "batchnorm": "updated"}),
     ("lovasz_softmax", {"method": "histogram"}),
     ("lovasz_softmax", {"method": "histogram", "bins": 64}),
 ]

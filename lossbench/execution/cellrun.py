@@ -34,6 +34,7 @@ from lossbench.training import checkpoint
 from lossbench.training.allocator import keep_memory
 from lossbench.training.evaluate import Evaluation, evaluate
 from lossbench.training.loop import Trainer
+from lossbench.training.losscall import random_key
 from lossbench.training.seeding import derive_seed, seed_everything
 
 
@@ -143,6 +144,7 @@ class CellRun:
         if protocol.channels_last:
             model.to(memory_format=torch.channels_last)
         loss.to(self.device)
+        key = random_key(loss, key)
         trainer = Trainer(
             model,
             loss,

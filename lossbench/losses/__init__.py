@@ -19,6 +19,10 @@ Optional, found by name:
   `forward(logits, target, resample)`, a function without arguments that returns fresh stochastic logits (N, C, H, W) of
   the same batch. The loss itself switches gradients off around it, unless `resample_with_grad: bool` is true.
   Where `extra_forwards` is 0, the engine leaves the argument out.
+* `plain_passes: bool`: for controls. If true, `resample` runs the whole network as a plain script would, so that every
+  call updates the running statistics of BatchNorm (weights, training masks and other random numbers stay untouched).
+* `random_shift: tuple[str | int, ...]`: for controls. If not empty, sample order, crops, flips and dropout masks come
+  from another random stream, named by it; initial weights stay. Such a run is not paired with the others.
 * `diagnostics: dict[str, Tensor]`: detached 0-dim tensors about the last forward, cheap to make and made without a
   host sync (no `.item()`); the engine reads them at its log points.
 * `conformance_exceptions: ClassVar[dict[str, str]]`: rules of `lossbench.conformance` that do not apply, each with its

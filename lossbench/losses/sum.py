@@ -42,7 +42,7 @@ class SumLoss(nn.Module):
 
     Raises:
         ParameterError: no term, or a weight out of range.
-        ConfigError: a term with another ignore_index; whatever the terms raise.
+        ConfigError: a term with another ignore_index, or a control (see `ce_control`); whatever the terms raise.
     """
 
     def __init__(self, *, terms: list[LossTerm], ignore_index: int = 255) -> None:
@@ -52,6 +52,10 @@ class SumLoss(nn.Module):
         terms = [LossTerm(*term) for term in terms]
         for term in terms:
             check_number("sum", f"the weight of {term.name or type(term.loss).__name__}", term.weight)
+            if getattr(term.loss, "plain_passes", False) or getattr(term.loss, "random_shift", ()):
+                raise ConfigError(
+                    f"sum: {term.name or type(term.loss).__name__} changes a whole run, it cannot be a term"
+                )
             own = getattr(term.loss, "ignore_index", ignore_index)
             if own != ignore_index:
                 raise ConfigError(

@@ -24,7 +24,7 @@ from lossbench.training.compiled import compile_trunk
 from lossbench.training.confusion import confusion_matrices
 from lossbench.training.evaluate import predict
 from lossbench.training.losscall import blame, call_loss, extra_forwards, micro_batch_shares, takes_resample
-from lossbench.training.montecarlo import Resampler
+from lossbench.training.montecarlo import PlainPasses, Resampler
 from lossbench.training.optim import build_optimizer, learning_rate, set_learning_rate, trainable
 from lossbench.training.seeding import derive_seed
 from lossbench.training.timing import StepTimer
@@ -162,7 +162,7 @@ class Trainer:
         with self._autocast():
             features = self._trunk(inputs)
             logits = self.model.head(features, size)
-            resample = self._resampler(features, size, seed)
+            resample = self._resampler(inputs, features, size, seed)
         self.timer.mark("forward")
         value = call_loss(self.loss, self.loss_name, logits, target, resample)
         self.timer.mark("loss")
@@ -199,11 +199,16 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
 
-    def _resampler(self, features: Any, size: tuple[int, int], seed: int) -> Callable[[], Tensor] | None:
+    def _resampler(
+        self, inputs: Tensor, features: Any, size: tuple[int, int], seed: int
+    ) -> Callable[[], Tensor] | None:
         """Monte-Carlo passes for a loss that asks for them, in the precision that is active now."""
         if not self._monte_carlo:
             return None
-        return Resampler(self.model, features, size, seed=derive_seed(seed, "monte carlo"))
+        seed = derive_seed(seed, "monte carlo")
+        if getattr(self.loss, "plain_passes", False):
+            return PlainPasses(self.model, inputs, seed=seed)
+        return Resampler(self.model, features, size, seed=seed)
 
     def _log(self, step: int, loss: float, lr: float) -> None:
         self.curve.add(step=step, loss=loss, lr=lr)

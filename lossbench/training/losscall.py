@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lossbench.cells import canonical_json
 from lossbench.errors import ConfigError
 
 Resample = Callable[[], Tensor]
@@ -24,6 +25,13 @@ def takes_resample(loss: nn.Module) -> bool:
 def extra_forwards(loss: nn.Module) -> int:
     """Head passes a loss runs beyond the ordinary one, per micro-batch."""
     return int(getattr(loss, "extra_forwards", 0))
+
+
+def random_key(loss: nn.Module, key: str) -> str:
+    """The root of a run's sample order, crops, flips and dropout masks: the fairness key, so that competitors share
+    them, unless the loss is a control that shifts the random stream (`random_shift`)."""
+    shift = getattr(loss, "random_shift", ())
+    return canonical_json([key, *shift]) if shift else key
 
 
 def micro_batch_shares(target: Tensor, parts: int, ignore_index: int) -> list[float]:

@@ -84,6 +84,8 @@ def test_what_python_may_get_wrong() -> None:
         SumLoss(terms=[LossTerm(CrossEntropyLoss(), -1.0)])
     with pytest.raises(ConfigError, match="ignore_index is 255, but that of CrossEntropyLoss is 0"):
         SumLoss(terms=[LossTerm(CrossEntropyLoss(ignore_index=0))])
+    with pytest.raises(ConfigError, match="ce_control changes a whole run"):
+        PLUGIN.build({"terms": [{"name": "ce_control", "random_stream": "shifted"}]}, ignore_index=255)
 
 
 @pytest.mark.parametrize(
