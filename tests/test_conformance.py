@@ -90,6 +90,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "silent_without_resample": ("resample", "no error"),
     "declares_passes_it_cannot_make": ("resample", "extra_forwards = 3"),
     "attached_diagnostics": ("diagnostics", "value"),
+    "diagnoses_by_pixel": ("diagnostics", "one value per class"),
 }
 
 

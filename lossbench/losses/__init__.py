@@ -25,6 +25,9 @@ Optional, found by name:
   from another random stream, named by it; initial weights stay. Such a run is not paired with the others.
 * `diagnostics: dict[str, Tensor]`: detached 0-dim tensors about the last forward, cheap to make and made without a
   host sync (no `.item()`); the engine reads them at its log points.
+* `diagnose(logits, target) -> dict[str, Tensor]`: more of them, which may cost time: the engine calls it at its log
+  points only, without gradients, right after `forward` of the same batch. Detached tensors, 0-dim or one value per
+  class (C,); NaN where there is nothing to tell. Those per class are kept at some 20 steps of a run.
 * `conformance_exceptions: ClassVar[dict[str, str]]`: rules of `lossbench.conformance` that do not apply, each with its
   reason.
 

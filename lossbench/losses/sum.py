@@ -88,6 +88,15 @@ class SumLoss(nn.Module):
         assert total is not None
         return total
 
+    def diagnose(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """What the terms' own `diagnose` say, as `name.diagnostic`."""
+        told: dict[str, Tensor] = {}
+        for name, _, loss in self._terms():
+            diagnose = getattr(loss, "diagnose", None)
+            if diagnose is not None:
+                told |= {f"{name}.{key}": value for key, value in diagnose(logits, target).items()}
+        return told
+
     def _terms(self) -> Iterator[tuple[str, float, nn.Module]]:
         return zip(self.names, self.weights, self.losses, strict=True)
 

@@ -22,6 +22,7 @@ from lossbench.data.batches import TrainBatches, normalise, prefetch
 from lossbench.protocol import Protocol
 from lossbench.training.compiled import compile_trunk
 from lossbench.training.confusion import confusion_matrices
+from lossbench.training.diagnostics import DiagnosticLog
 from lossbench.training.evaluate import predict
 from lossbench.training.losscall import blame, call_loss, extra_forwards, micro_batch_shares, takes_resample
 from lossbench.training.montecarlo import PlainPasses, Resampler
@@ -82,7 +83,6 @@ class Trainer:
         self.timer = StepTimer(device)
         self.step = 0
         self.curve = Curve()
-        self.diagnostics: dict[str, list[float]] = {}
         self.diverged: str | None = None
         self.seconds = 0.0
         self._unread: list[tuple[int, Tensor, Tensor]] = []
@@ -93,6 +93,12 @@ class Trainer:
         self.compile_s = 0.0
         self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.float64)
         self._log_every = max(1, math.ceil(protocol.iterations / CURVE_POINTS))
+        self._diagnostics = DiagnosticLog(math.ceil(protocol.iterations / self._log_every))
+
+    @property
+    def diagnostics(self) -> dict[str, list[Any]]:
+        """What the loss logged: see `DiagnosticLog.series`."""
+        return self._diagnostics.series
 
     @property
     def extra_forwards(self) -> int:
@@ -128,7 +134,8 @@ class Trainer:
         log = step % self._log_every == 0 or step == protocol.iterations - 1
         values = []
         for part, (x, y, share) in enumerate(zip(images.chunk(parts), target.chunk(parts), shares, strict=True)):
-            value = self._micro_step(x, y, share, seed=derive_seed(self.key, "step", step, part), log=log)
+            seed, last = derive_seed(self.key, "step", step, part), part == parts - 1
+            value = self._micro_step(x, y, share, seed=seed, log=log, diagnose=log and last)
             if value is None:
                 return
             values.append(value * share)
@@ -150,7 +157,9 @@ class Trainer:
         if protocol.eval_every and self._evaluate is not None and self.step % protocol.eval_every == 0:
             self.curve.add(eval_step=self.step, eval_miou=self._evaluate())
 
-    def _micro_step(self, images: Tensor, target: Tensor, share: float, *, seed: int, log: bool) -> Tensor | None:
+    def _micro_step(
+        self, images: Tensor, target: Tensor, share: float, *, seed: int, log: bool, diagnose: bool
+    ) -> Tensor | None:
         """Forward and backward of one micro-batch; its detached loss, or None when the run has diverged."""
         torch.manual_seed(seed)  # dropout masks: common to all losses, independent of what ran before
         images = images.to(self.device, non_blocking=True)
@@ -166,6 +175,9 @@ class Trainer:
         self.timer.mark("forward")
         value = call_loss(self.loss, self.loss_name, logits, target, resample)
         self.timer.mark("loss")
+        if diagnose:
+            self._diagnostics.read(self.loss, self.loss_name, logits.detach(), target)
+            self.timer.mark("log")
         detached = value.detach()
         if not self._finite(detached, logits.detach(), read=log or self.device.type == "cpu"):
             return None
@@ -212,8 +224,7 @@ class Trainer:
 
     def _log(self, step: int, loss: float, lr: float) -> None:
         self.curve.add(step=step, loss=loss, lr=lr)
-        for name, value in getattr(self.loss, "diagnostics", {}).items():
-            self.diagnostics.setdefault(name, []).append(float(value))
+        self._diagnostics.keep(step, step // self._log_every, last=step == self.protocol.iterations - 1)
         miou = metrics.mean_iou(self._confusion.numpy())
         self._on_log(self.step, loss, miou)
 
@@ -226,7 +237,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "curve": self.curve.points,
-            "diagnostics": self.diagnostics,
+            "diagnostics": self._diagnostics.series,
             "diverged": self.diverged,
             "timer": self.timer.state(),
             "confusion": self._confusion,
@@ -241,7 +252,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         self.curve = Curve(state["curve"])
-        self.diagnostics = state["diagnostics"]
+        self._diagnostics.series = state["diagnostics"]
         self.diverged = state["diverged"]
         self.timer.load(state["timer"])
         self._confusion = state["confusion"]

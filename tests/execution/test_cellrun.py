@@ -81,6 +81,7 @@ def test_interrupted_and_resumed_is_uninterrupted(
     resumed, whole = run(cell, "r"), run(cell, "w")
     assert weights(resumed) == weights(whole)
     assert resumed.curve == whole.curve
+    np.testing.assert_equal(resumed.diagnostics, whole.diagnostics)  # NaN where a class is absent
     assert np.array_equal(resumed.confusion, whole.confusion)
     assert resumed.notes == [f"resumed from a checkpoint at step {stop_at}"]
     assert initial(resumed) == initial(whole)
@@ -148,6 +149,8 @@ def test_a_record_says_what_it_cost_and_what_ran(run: Callable[..., Record]) -> 
     assert record.costs["peak_memory_mb"] > 0
     assert record.curve["step"] == list(range(8))
     assert len(record.diagnostics["u_mean"]) == 8
+    assert len(record.diagnostics["u_p99_class"][-1]) == len(record.class_names)
+    assert record.diagnostics["class_steps"] == list(range(8))
     assert record.provenance["data"].keys() == {"train", "val"}
 
 
