@@ -41,6 +41,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("cdfl", {"omega": 1.0, "log_p": "mc_mean"}),
     ("cdfl", {"omega": 0.0, "passes": 2}),
     ("ce_control", {"random_stream": "shifted", "batchnorm": "updated"}),
+    ("uce", {"alpha": 0.5, "passes": 3}),
     ("lovasz_softmax", {"method": "histogram"}),
     ("lovasz_softmax", {"method": "histogram", "bins": 64}),
 ]

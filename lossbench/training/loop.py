@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from lossbench.data.batches import TrainBatches, normalise, prefetch
 from lossbench.protocol import Protocol
 from lossbench.training.compiled import compile_trunk
 from lossbench.training.confusion import confusion_matrices
+from lossbench.training.curve import Curve, log_interval
 from lossbench.training.diagnostics import DiagnosticLog
 from lossbench.training.evaluate import predict
 from lossbench.training.losscall import blame, call_loss, extra_forwards, micro_batch_shares, takes_resample
@@ -31,19 +31,6 @@ from lossbench.training.seeding import derive_seed
 from lossbench.training.timing import StepTimer
 
 AMP_DTYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: Points of a learning curve, at most.
-CURVE_POINTS = 200
-
-
-@dataclass
-class Curve:
-    """Learning curve: training loss and rate at log points, validation mIoU where it was scored on the way."""
-
-    points: dict[str, list[float]] = field(default_factory=lambda: {"step": [], "loss": [], "lr": []})
-
-    def add(self, **values: float) -> None:
-        for key, value in values.items():
-            self.points.setdefault(key, []).append(value)
 
 
 class Trainer:
@@ -92,7 +79,7 @@ class Trainer:
         #: Wall seconds of the steps that compiled (the first, and the first after a resumption).
         self.compile_s = 0.0
         self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.float64)
-        self._log_every = max(1, math.ceil(protocol.iterations / CURVE_POINTS))
+        self._log_every = log_interval(protocol.iterations)
         self._diagnostics = DiagnosticLog(math.ceil(protocol.iterations / self._log_every))
 
     @property
