@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossbench.signatures import Kind
+from lossbench.terms import is_terms
 
 if TYPE_CHECKING:
     from lossbench.protocol import Protocol
@@ -77,25 +78,49 @@ class Component:
         """`focal`, or `focal(gamma=5)` when parameters were given; a `title` among them stands for all."""
         if "title" in self.given:
             return str(self.params["title"])
-        parts = [f"{key}={_short(self.params[key])}" for key in self.given if key in self.params]
+        parts = [self._shown(key, self.params[key]) for key in self.given if key in self.params]
         return f"{self.name}({', '.join(parts)})" if parts else self.name
+
+    def _shown(self, key: str, value: Any) -> str:
+        """`gamma=5`; terms as a sum, `0.8 ce + 0.2 focal(gamma=5)`, with what was given of each as `key.index.name`."""
+        if not is_terms(value):
+            return f"{key}={_short(value)}"
+        shown = []
+        for index, term in enumerate(value):
+            prefix = f"{key}.{index}."
+            given = tuple(name.removeprefix(prefix) for name in self.given if name.startswith(prefix))
+            shown.append(f"{_short(float(term['weight']))} {Component(term['name'], term, given).label}")
+        return " + ".join(shown)
 
     @property
     def identity(self) -> dict[str, Any]:
         return {"name": self.name, "params": json.loads(canonical_json(dict(self.params)))}
 
     def to_json(self) -> dict[str, Any]:
-        params = {k: {"path": str(v)} if isinstance(v, Path) else v for k, v in self.params.items()}
-        return {"name": self.name, "params": params, "given": list(self.given)}
+        return {"name": self.name, "params": _written(dict(self.params)), "given": list(self.given)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Component:
-        params = {
-            # A path must come back as one, or its text would become part of the identity.
-            key: Path(value["path"]) if isinstance(value, dict) and value.keys() == {"path"} else value
-            for key, value in data["params"].items()
-        }
+        params = {key: _read(value) for key, value in data["params"].items()}
         return cls(data["name"], params, tuple(data.get("given", ())))
+
+
+def _written(value: Any) -> Any:
+    """A path as {"path": text}: it must come back as one, or its text would become part of the identity."""
+    if isinstance(value, Path):
+        return {"path": str(value)}
+    if isinstance(value, dict):
+        return {key: _written(item) for key, item in value.items()}
+    return [_written(item) for item in value] if isinstance(value, list) else value
+
+
+def _read(value: Any) -> Any:
+    """What `_written` made, as it was."""
+    if isinstance(value, dict):
+        if value.keys() == {"path"}:
+            return Path(value["path"])
+        return {key: _read(item) for key, item in value.items()}
+    return [_read(item) for item in value] if isinstance(value, list) else value
 
 
 def _short(value: Any) -> str:

@@ -32,11 +32,17 @@ class UnknownNameError(ConfigError):
 
 
 class ParameterError(ConfigError):
-    """A hyper-parameter is unknown, missing or of the wrong type."""
+    """A hyper-parameter is unknown, missing or of the wrong type.
 
-    def __init__(self, message: str, *, parameter: str, hint: str | None = None) -> None:
+    `path` leads from the parameter to the place inside its value, e.g. (1, "gamma"); empty for the value as a whole.
+    """
+
+    def __init__(
+        self, message: str, *, parameter: str, hint: str | None = None, path: tuple[str | int, ...] = ()
+    ) -> None:
         super().__init__(message, hint=hint)
         self.parameter = parameter
+        self.path = path
 
 
 class SetupError(LossbenchError):

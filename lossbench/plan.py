@@ -154,7 +154,7 @@ def gpu_hours(plan: Iterable[PlannedCell], demand: Callable[[Cell], tuple[float,
     expected, limits = [], []
     for item in plan:
         gpus, minutes = demand(item.cell)
-        if item.state not in TO_RUN and item.state != "running" or not gpus:
+        if (item.state not in TO_RUN and item.state != "running") or not gpus:
             continue
         if item.estimate is not None:
             expected.append(gpus * item.estimate.seconds / 3600)

@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,6 +16,11 @@ from typing import Any
 
 from lossbench.errors import ConfigError, ParameterError, did_you_mean
 from lossbench.signatures import Kind, Param, Signature, inspect_signature, registrations, static_signature
+from lossbench.terms import HINT, build_terms, resolve_terms
+
+
+def _alone(name: str) -> Plugin:
+    raise ConfigError(f"'{name}' cannot be looked up: this plugin comes from no registry")
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Plugin:
     summary: str
     module: str | None
     static_signature: Signature | None = field(repr=False, default=None)
+    #: Another plugin of the same registry by name, for those made of others.
+    peer: Callable[[str], Plugin] = field(repr=False, compare=False, default=_alone)
 
     @property
     def where(self) -> str:
@@ -71,6 +78,23 @@ class Plugin:
         """Names of the facts (see FACTS) its constructor asks for."""
         return self._signature[1]
 
+    @cached_property
+    def term_parameters(self) -> frozenset[str]:
+        """Names of the parameters that hold terms, as far as the syntax tree tells."""
+        return frozenset(param.name for param in (self.static_signature or ((),))[0] if param.takes_terms)
+
+    def check(self, param: Param, value: Any) -> Any:
+        """The value of one hyper-parameter in its type, terms resolved. Raises ParameterError."""
+        try:
+            checked = param.coerce(value)
+        except ValueError as error:
+            raise ParameterError(
+                f"{self.kind} '{self.name}': '{param.name}' must be {param.type_name}, got {value!r} ({error})",
+                parameter=param.name,
+                hint=HINT if param.takes_terms else None,
+            ) from None
+        return resolve_terms(self, param.name, checked) if param.takes_terms else checked
+
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All hyper-parameters, defaults filled in, each checked. Raises ParameterError."""
         known = self.params
@@ -94,20 +118,17 @@ class Plugin:
                     f"{self.kind} '{self.name}' needs a value for '{name}' ({param.type_name})",
                     parameter=name,
                 )
-            value = given.get(name, param.default)
-            try:
-                resolved[name] = param.coerce(value)
-            except ValueError as error:
-                raise ParameterError(
-                    f"{self.kind} '{self.name}': '{name}' must be {param.type_name}, got {value!r} ({error})",
-                    parameter=name,
-                ) from None
+            resolved[name] = self.check(param, given.get(name, param.default))
         return resolved
 
     def build(self, params: Mapping[str, Any], **facts: Any) -> Any:
         """Construct it from resolved or partial parameters and those of `facts` that it asks for."""
         wanted = {name: value for name, value in facts.items() if name in self.facts}
-        return self.load()(**wanted, **self.resolve(params))
+        resolved = self.resolve(params)
+        for name, param in self.params.items():
+            if param.takes_terms:
+                resolved[name] = build_terms(self, resolved[name], facts)
+        return self.load()(**wanted, **resolved)
 
 
 def import_file(file: Path) -> ModuleType:

@@ -19,6 +19,7 @@ import lossbench
 from lossbench.errors import UnknownNameError
 from lossbench.plugin import Plugin, syntax_tree
 from lossbench.registry import GROUPS, KINDS, Kind, Registry
+from lossbench.terms import parts
 
 if TYPE_CHECKING:
     from lossbench.cells import Cell
@@ -56,7 +57,7 @@ def collect(
         `started`, `finished`. Raises UnknownNameError when a plugin of the cell is not registered.
     """
     if code is None:
-        code = {kind: code_hash(registries[kind].get(getattr(cell, kind).name)) for kind in KINDS}
+        code = {kind: code_hash(registries[kind].get(c.name), c.params) for kind, c in cell.components.items()}
     found = installation()
     return {
         "lossbench": lossbench.__version__,
@@ -97,9 +98,10 @@ def stale_reasons(record: Made, registries: Mapping[Kind, Registry]) -> list[str
     for kind in KINDS:
         name = record.cell[kind]["name"]
         try:
-            now = code_hash(registries[kind].get(name))
-        except UnknownNameError:
-            reasons.append(f"{kind} '{name}' is not known here: give its file with --plugin")
+            now = code_hash(registries[kind].get(name), record.cell[kind].get("params", {}))
+        except UnknownNameError as error:  # the plugin, or one of its terms
+            unknown = error.message.removeprefix("unknown ")
+            reasons.append(f"{unknown} is not known here: give its file with --plugin")
             continue
         if hashes.get(kind) != now:
             reasons.append(f"{kind} '{name}' changed since ({_old(hashes.get(kind))} -> {now[:7]})")
@@ -113,15 +115,20 @@ def _old(value: Any) -> str:
 # --- code ---
 
 
-def code_hash(plugin: Plugin) -> str:
+def code_hash(plugin: Plugin, params: Mapping[str, Any] | None = None) -> str:
     """First 12 hex digits of the SHA-256 over the plugin's file and every file it builds on.
 
     Those are the modules it imports, directly or not, from lossbench's plugin folders and from its own folder
     (e.g. a shared `_functional.py`, or the loss it derives from): a change there can change its number, while a new
     neighbour cannot. Read from the syntax trees, nothing is imported. Line endings do not count.
+
+    Args:
+        params: resolved hyper-parameters; the losses they name as terms count, too. Raises UnknownNameError for one
+            that is not registered.
     """
     digest = hashlib.sha256()
-    for file in sorted(_closure(plugin.file.resolve()), key=lambda path: (path.name, str(path))):
+    files = {file for part in parts(plugin, params or {}) for file in _closure(part.file.resolve())}
+    for file in sorted(files, key=lambda path: (path.name, str(path))):
         digest.update(f"{file.name}\0".encode() + _source(file) + b"\0")
     return digest.hexdigest()[:12]
 

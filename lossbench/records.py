@@ -42,7 +42,8 @@ class Record:
         curve: {"step": [...], "loss": [...], "lr": [...]} and, if scored on the way, {"eval_step", "eval_miou"}.
             Values that are not finite are null in the file and NaN when read back.
         costs: {"ms_per_step", "ms": {phase: ms}, "peak_memory_mb", "extra_forwards", "train_s", "eval_s"}.
-        diagnostics: what the loss itself logged (mean u per class ...).
+        diagnostics: what the loss itself logged, by name: a number at each step of the curve, or a list of C numbers at
+            each step of {"class_steps": [...]}. Null where there was nothing to tell.
         provenance: code hashes, PROTOCOL, versions, hardware, data fingerprint, times, command, suite.
         notes: remarks for a reader, e.g. why it diverged.
         absent_class_rule: "excluded": a class in neither truth nor prediction is left out of a mean.
@@ -87,7 +88,9 @@ class Record:
             "confusion": _lines("[]", [json.dumps(row) for row in np.asarray(self.confusion).tolist()]),
             "train_pixels": json.dumps(_plain(self.train_pixels)),
             "costs": _block(_plain(self.costs)),
-            "diagnostics": _block(_plain(self.diagnostics)),
+            "diagnostics": _lines(
+                "{}", [f"{json.dumps(k)}: {json.dumps(_plain(v))}" for k, v in self.diagnostics.items()]
+            ),
             "curve": _lines("{}", [f"{json.dumps(k)}: {json.dumps(_plain(v))}" for k, v in self.curve.items()]),
             "provenance": _block(_plain(self.provenance)),
             "notes": _block(_plain(self.notes)),

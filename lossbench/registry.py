@@ -21,6 +21,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -31,6 +32,7 @@ from lossbench.plugin import Plugin as Plugin
 from lossbench.plugin import scan_file as scan_file
 from lossbench.signatures import KINDS as KINDS
 from lossbench.signatures import Kind as Kind
+from lossbench.terms import LossTerm as LossTerm
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -97,7 +99,7 @@ class Registry:
                         f"{self.kind} '{plugin.name}' is registered twice: {first.where} and {plugin.where}",
                         hint="rename one of them",
                     )
-                found[plugin.name] = plugin
+                found[plugin.name] = replace(plugin, peer=self.get)
         return dict(sorted(found.items()))
 
     def _sources(self) -> Iterable[tuple[Path, str | None]]:

@@ -16,6 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from lossbench.errors import ConfigError
+from lossbench.terms import LossTerm, coerce_terms
 
 Kind = Literal["loss", "backbone", "dataset"]
 KINDS: tuple[Kind, ...] = ("loss", "backbone", "dataset")
@@ -43,6 +44,11 @@ class Param:
     def required(self) -> bool:
         return self.default is REQUIRED
 
+    @property
+    def takes_terms(self) -> bool:
+        """Whether its values are terms: see `lossbench.terms`."""
+        return bool(self.annotation == list[LossTerm])
+
     @cached_property
     def _adapter(self) -> Any:
         from pydantic import TypeAdapter
@@ -52,6 +58,8 @@ class Param:
     def coerce(self, value: Any) -> Any:
         """`value` (as JSON or YAML gave it) checked strictly against the annotation: 1 -> 1.0 for a float,
         'a/b' -> Path for a Path, but never '1' -> 1. Raises ValueError with pydantic's words."""
+        if self.takes_terms:
+            return coerce_terms(value)
         from pydantic import ValidationError
 
         try:
@@ -63,11 +71,13 @@ class Param:
 
     @property
     def type_name(self) -> str:
-        return _type_name(self.annotation)
+        return "list of {name, weight, ...}" if self.takes_terms else _type_name(self.annotation)
 
     @cached_property
     def takes_list(self) -> bool:
         """Whether a list is a value of this parameter (else, in a suite, it is a grid axis)."""
+        if self.takes_terms:
+            return True
         schema = self._adapter.json_schema()
         options = [schema, *schema.get("anyOf", [])]
         return any(option.get("type") == "array" for option in options)
@@ -162,6 +172,7 @@ def _static_type(node: ast.expr) -> Any:
         "Literal": Literal,
         "Path": Path,
         "Any": Any,
+        "LossTerm": LossTerm,
         "__builtins__": {},
     }
     if any(isinstance(part, ast.Call) for part in ast.walk(node)):

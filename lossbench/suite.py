@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -30,6 +30,7 @@ from lossbench.protocol import Protocol
 from lossbench.registry import Kind, Plugin, Registry, all_registries, scan_file
 from lossbench.signatures import Param
 from lossbench.suite_schema import ComponentSpec, OverrideSpec, Problems, Resources, SuiteSpec
+from lossbench.terms import given_in_terms
 from lossbench.yamlfile import YamlDocument, YamlPath, read_yaml, scalar_hint
 
 #: The key of a suite that lists each kind.
@@ -247,12 +248,14 @@ class _Reader:
             return []
         components = []
         for values in itertools.product(*axes.values()):
+            point = dict(zip(axes, values, strict=True))
             try:
-                params = plugin.resolve(dict(zip(axes, values, strict=True)))
+                params = plugin.resolve(point)
             except ParameterError as error:  # a required one is missing
                 self.problems.add(path, error.message, error.hint)
                 return []
-            components.append(Component(spec.name, self._resolve_paths(params, axes), tuple(axes)))
+            terms = [g for name in plugin.term_parameters & point.keys() for g in given_in_terms(name, point[name])]
+            components.append(Component(spec.name, self._resolve_paths(params, axes), (*axes, *terms)))
         return components
 
     def _axis(self, plugin: Plugin, name: str, value: Any, path: YamlPath) -> list[Any]:
@@ -275,18 +278,15 @@ class _Reader:
 
     def _check_value(self, plugin: Plugin, param: Param, value: Any, path: YamlPath) -> None:
         try:
-            checked = param.coerce(value)
-        except ValueError:
-            try:
-                plugin.resolve({param.name: value})
-            except ParameterError as error:
-                self.problems.add(path, error.message, scalar_hint(value, param.type_name))
+            checked = plugin.check(param, value)
+        except ParameterError as error:
+            self.problems.add((*path, *error.path), error.message, error.hint or scalar_hint(value, param.type_name))
             return
         # A dataset says itself what it misses and how to get it; any other file must be there, and is hashed.
-        if isinstance(checked, Path) and plugin.kind != "dataset" and not self._absolute(checked).exists():
-            self.problems.add(
-                path, f"{plugin.kind} '{plugin.name}': {param.name}: no such file: {self._absolute(checked)}"
-            )
+        for place, file in _files(checked, path) if plugin.kind != "dataset" else ():
+            if not self._absolute(file).exists():
+                what = f"{plugin.kind} '{plugin.name}': {param.name}"
+                self.problems.add(place, f"{what}: no such file: {self._absolute(file)}")
 
     def _resolve_paths(self, params: Mapping[str, Any], given: Iterable[str]) -> dict[str, Any]:
         return {name: self._with_paths(value) if name in set(given) else value for name, value in params.items()}
@@ -332,6 +332,15 @@ class _Reader:
             return
         if not cells:
             self.problems.add(("exclude",), "every cell is excluded")
+
+
+def _files(value: Any, path: YamlPath) -> Iterator[tuple[YamlPath, Path]]:
+    """The paths in a value, at any depth, each with its place in the document."""
+    if isinstance(value, Path):
+        yield path, value
+    elif isinstance(value, list | dict):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _files(item, (*path, key))
 
 
 def _is_grid(param: Param, value: Any) -> bool:

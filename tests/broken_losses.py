@@ -385,6 +385,17 @@ class DeclaresPassesItCannotMake(Base):
         return self.mean(logits, target)
 
 
+@register_loss("diagnoses_by_pixel")
+class DiagnosesByPixel(Base):
+    """Tells a map instead of a number per class."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self.mean(logits, target)
+
+    def diagnose(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        return {"nll": self.pixels(logits, target)[0]}
+
+
 @register_loss("attached_diagnostics")
 class AttachedDiagnostics(Base):
     """Its diagnostics hold the graph."""

@@ -40,6 +40,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("cdfl", {"omega": 1.0, "u_at": "mean", "u_scale": "unit", "grad_through_u": True}),
     ("cdfl", {"omega": 1.0, "log_p": "mc_mean"}),
     ("cdfl", {"omega": 0.0, "passes": 2}),
+    ("ce_control", {"random_stream": "shifted", "batchnorm": "updated"}),
+    ("uce", {"alpha": 0.5, "passes": 3}),
     ("lovasz_softmax", {"method": "histogram"}),
     ("lovasz_softmax", {"method": "histogram", "bins": 64}),
 ]
@@ -89,6 +91,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "silent_without_resample": ("resample", "no error"),
     "declares_passes_it_cannot_make": ("resample", "extra_forwards = 3"),
     "attached_diagnostics": ("diagnostics", "value"),
+    "diagnoses_by_pixel": ("diagnostics", "one value per class"),
 }
 
 

@@ -91,7 +91,8 @@ import sys
 from lossbench.registry import KINDS, Registry
 for kind in KINDS:
     [(p.name, p.summary, p.where) for p in Registry(kind)]
-[(p.params, p.facts, p.resolve({})) for p in Registry("loss")]
+given = {"sum": {"terms": [{"name": "cdfl"}]}}
+[(p.params, p.facts, p.resolve(given.get(p.name, {}))) for p in Registry("loss")]
 print([name for name in sys.modules if name == "torch" or name.startswith("lossbench.losses.")])
 """
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

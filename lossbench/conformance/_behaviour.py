@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lossbench.conformance._subject import Batch, Check, Rule, Skip, Subject, number, random_batch, same
+from lossbench.conformance._subject import VOID, Batch, Check, Rule, Skip, Subject, number, random_batch, same
 from lossbench.errors import LossbenchError
 
 
@@ -128,15 +128,26 @@ def resample(subject: Subject) -> Iterator[Check]:
 
 
 def diagnostics(subject: Subject) -> Iterator[Check]:
-    """`diagnostics`, where there are any, are detached 0-dim tensors by name."""
+    """`diagnostics` and what `diagnose` returns, where there are any, are detached tensors by name: 0-dim, or from
+    `diagnose` one value per class."""
     loss = subject.build()
-    if not hasattr(loss, "diagnostics"):
+    diagnose = getattr(loss, "diagnose", None)
+    if not hasattr(loss, "diagnostics") and diagnose is None:
         raise Skip("has no diagnostics")
     batch = random_batch(subject.classes)
     subject.run(batch, loss)
-    for name, value in dict(loss.diagnostics).items():  # type: ignore[arg-type]
+    for name, value in dict(getattr(loss, "diagnostics", {})).items():
         fits = isinstance(value, Tensor) and value.ndim == 0 and not value.requires_grad
         yield Check(batch.fed, f"{name}: {value!r}", "a detached 0-dim tensor", fits)
+    if diagnose is not None:
+        void = batch.changed("only void", target=lambda y: torch.full_like(y, VOID))
+        for fed in (batch, void):
+            subject.run(fed, loss)
+            told = diagnose(fed.logits, fed.target)
+            for name, value in told.items():
+                shaped = isinstance(value, Tensor) and value.shape in ((), (subject.classes,))
+                fits = shaped and not value.requires_grad
+                yield Check(fed.fed, f"{name}: {value!r}", "a detached 0-dim tensor, or one value per class", fits)
 
 
 BEHAVIOUR_RULES: tuple[Rule, ...] = (learns, purity, determinism, state, resample, diagnostics)

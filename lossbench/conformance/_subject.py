@@ -155,7 +155,7 @@ class Subject:
     @cached_property
     def fixed_classes(self) -> int | None:
         """The number of classes its list-valued parameters fix, or None."""
-        lengths = [len(value) for value in self.params.values() if isinstance(value, list)]
+        lengths = [len(value) for value in self.params.values() if _per_class(value)]
         return lengths[0] if lengths else None
 
     @property
@@ -168,7 +168,9 @@ class Subject:
 
     @cached_property
     def takes_resample(self) -> bool:
-        return "resample" in inspect.signature(self.build().forward).parameters
+        loss = self.build()
+        # One that declares 0 passes (a sum of losses that need none) has no use for the argument.
+        return "resample" in inspect.signature(loss.forward).parameters and getattr(loss, "extra_forwards", 1) != 0
 
     def build(
         self,
@@ -184,7 +186,7 @@ class Subject:
         params = dict(self.params)
         if order is not None:
             counts = [counts[i] for i in order]
-            params = {k: [v[i] for i in order] if isinstance(v, list) else v for k, v in params.items()}
+            params = {k: [v[i] for i in order] if _per_class(v) else v for k, v in params.items()}
         loss = self.plugin.build(params, num_classes=classes, class_counts=counts, ignore_index=ignore_index)
         if not isinstance(loss, nn.Module):
             raise Broken(f"a {type(loss).__name__}", "an nn.Module")
@@ -219,6 +221,11 @@ class Subject:
 
 
 Rule = Callable[[Subject], Iterator[Check]]
+
+
+def _per_class(value: Any) -> bool:
+    """Whether a parameter holds a value per class. (A list of terms does not.)"""
+    return isinstance(value, list) and not any(isinstance(item, dict) for item in value)
 
 
 def close(fed: str, what: str, got: Tensor, expected: Tensor, rtol: float) -> Check:

@@ -28,10 +28,12 @@ from lossbench.execution.plugins import registries_of
 from lossbench.execution.predictions import KeptPredictions, PredictionWriter
 from lossbench.execution.spec import Spec
 from lossbench.records import Record
+from lossbench.terms import parts
 from lossbench.training import checkpoint
 from lossbench.training.allocator import keep_memory
 from lossbench.training.evaluate import Evaluation, evaluate
 from lossbench.training.loop import Trainer
+from lossbench.training.losscall import random_key
 from lossbench.training.seeding import derive_seed, seed_everything
 
 
@@ -54,8 +56,9 @@ class CellRun:
         self.code: dict[str, str] = {}
         for kind, component in self.cell.components.items():
             plugin = self.registries[kind].get(component.name)
-            warm = (plugin.module or "").startswith("lossbench.")
-            self.code[kind] = spec.code[kind] if warm and kind in spec.code else provenance.code_hash(plugin)
+            warm = all((part.module or "").startswith("lossbench.") for part in parts(plugin, component.params))
+            known = warm and kind in spec.code
+            self.code[kind] = spec.code[kind] if known else provenance.code_hash(plugin, component.params)
         self._last_checkpoint = time.monotonic()
 
     def run(self) -> tuple[Record, NDArray[np.int32], list[str]] | None:
@@ -144,6 +147,7 @@ class CellRun:
         if protocol.channels_last:
             model.to(memory_format=torch.channels_last)
         loss.to(self.device)
+        key = random_key(loss, key)
         trainer = Trainer(
             model,
             loss,

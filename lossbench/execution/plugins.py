@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lossbench.cells import Cell
 from lossbench.provenance import code_hash
-from lossbench.registry import Kind, Plugin, Registry, all_registries
+from lossbench.registry import Kind, Registry, all_registries
+from lossbench.terms import parts
 
 
 def registries_of(plugins: Sequence[Path]) -> dict[Kind, Registry]:
@@ -25,19 +26,29 @@ def packaged_registries() -> dict[Kind, Registry]:
     return registries
 
 
-def code_hashes(cells: Sequence[Cell], registries: Mapping[Kind, Registry]) -> dict[tuple[Kind, str], str]:
-    """`provenance.code_hash` of every plugin the cells use, by kind and name."""
-    return {key: code_hash(plugin) for key, plugin in _used(cells, registries).items()}
+def code_hashes(cells: Sequence[Cell], registries: Mapping[Kind, Registry]) -> list[dict[Kind, str]]:
+    """`provenance.code_hash` of each cell's plugins."""
+    known: dict[tuple[Kind, tuple[str, ...]], str] = {}
+    hashes = []
+    for cell in cells:
+        code: dict[Kind, str] = {}
+        for kind, component in cell.components.items():
+            plugin = registries[kind].get(component.name)
+            key = kind, tuple(part.name for part in parts(plugin, component.params))
+            if key not in known:
+                known[key] = code_hash(plugin, component.params)
+            code[kind] = known[key]
+        hashes.append(code)
+    return hashes
 
 
 def plugin_modules(cells: Sequence[Cell], registries: Mapping[Kind, Registry]) -> list[str]:
     """Modules of the plugins the cells use, for the fork server. Not the users' files: those may fail to import,
     which is for the cell to report."""
-    modules = {plugin.module for plugin in _used(cells, registries).values()}
+    modules = {
+        part.module
+        for cell in cells
+        for kind, component in cell.components.items()
+        for part in parts(registries[kind].get(component.name), component.params)
+    }
     return sorted(module for module in modules if module is not None and module.startswith("lossbench."))
-
-
-def _used(cells: Sequence[Cell], registries: Mapping[Kind, Registry]) -> dict[tuple[Kind, str], Plugin]:
-    """The plugins of cells, each once."""
-    names = {(kind, component.name) for cell in cells for kind, component in cell.components.items()}
-    return {(kind, name): registries[kind].get(name) for kind, name in names}

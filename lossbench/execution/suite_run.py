@@ -116,7 +116,7 @@ def run_cells(
     code = code_hashes(cells, registries)  # now, while the server imports torch: it is going to import these files
     errors = prepare_data(cells, registries, options, decoding=decoding, say=say)
     jobs, outcomes = [], []
-    for cell in cells:
+    for cell, cell_code in zip(cells, code, strict=True):
         spec = Spec(
             cell=cell.to_json(),
             cell_id=cell.id,
@@ -130,7 +130,7 @@ def run_cells(
             keep_images=options.keep_images,
             suite=options.suite,
             command=options.command,
-            code={kind: code[kind, component.name] for kind, component in cell.components.items()},
+            code={str(kind): digest for kind, digest in cell_code.items()},
         )
         job = Job(cell, spec, minutes=minutes(cell))
         error = errors.get(canonical_json(cell.dataset.identity))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.errors import ConfigError
+from lossbench.losses._diagnose import gradient_ratio, spread
 from lossbench.losses._fused import PixelMean
 from lossbench.losses._moments import Moments, Resample, UAt, max_variance, resampled_moments
 from lossbench.losses._pixel import check_choice, check_number, guarded_power, masked_mean, prepare_labels
@@ -55,6 +56,8 @@ class DropoutTermLoss(nn.Module):
         self.extra_forwards = passes
         self.resample_with_grad = grad_through_u or log_p == "mc_mean"
         self.diagnostics: dict[str, Tensor] = {}
+        #: u (after u_scale), detached, and DF's factor, of the last call.
+        self._last: tuple[Tensor, float] | None = None
 
     def mean(self, logits: Tensor, target: Tensor, resample: Resample | None, *, ce: float, df: float) -> Tensor:
         """ce CE + df DF, both means over the labelled pixels; `ce` and `df` are numbers."""
@@ -80,6 +83,7 @@ class DropoutTermLoss(nn.Module):
         valid = target != self.ignore_index
         if self.u_scale == "unit" and self.passes > 1:  # one pass: u = 0 and its maximum too
             u = u / max_variance(self.passes)
+        self._last = u.detach(), df
         weight = self.alpha * guarded_power(u, self.gamma, _U_FLOOR)
         if log_mean is None:
             means = PixelMean(self.ignore_index, base=ce, slope=df)(logits, target, weight)
@@ -96,6 +100,25 @@ class DropoutTermLoss(nn.Module):
             "u_mean": u.sum() / valid.sum().clamp(min=1),
             "u_max": u.amax() if u.numel() else u.new_zeros(()),
             "df_ce_ratio": df / ce.clamp(min=torch.finfo(ce.dtype).tiny),
+        }
+
+    def diagnose(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The `diagnostics` of the last call, and what takes longer to find out, for its batch.
+
+        `u_mean`, `u_p99`, `u_max` over the labelled pixels; `u_mean_class`, `u_p99_class` (C,) over those of each true
+        class, NaN where there is none; `df_ce_ratio`, DF (without omega) over CE; `grad_ratio`, the norm of omega DF's
+        gradient by the logits over that of CE's, at fixed u and by the ordinary pass's log p_y: with `grad_through_u`
+        or `log_p: mc_mean` that is a part of the whole. For DF, omega is 1.
+        """
+        if self._last is None:
+            return {}
+        u, df = self._last
+        valid = target != self.ignore_index
+        weight = df * self.alpha * guarded_power(u, self.gamma, _U_FLOOR)
+        return {
+            **spread(u, target, valid, logits.shape[1], "u"),
+            **self.diagnostics,
+            "grad_ratio": gradient_ratio(logits, target, valid, weight),
         }
 
     def extra_repr(self) -> str:

@@ -48,6 +48,7 @@ class CrossDropoutFocalLoss(DropoutTermLoss):
         extra_forwards: T.
         resample_with_grad: whether gradients are recorded through `resample`.
         diagnostics: of the last call: `u_mean` and `u_max` (after u_scale), `df_ce_ratio` (DF, without omega, over CE).
+            `diagnose` adds those per class and the ratio of the gradients.
 
     Raises:
         ParameterError: a number out of range or an unknown option.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,33 +21,16 @@ from lossbench.data.batches import TrainBatches, normalise, prefetch
 from lossbench.protocol import Protocol
 from lossbench.training.compiled import compile_trunk
 from lossbench.training.confusion import confusion_matrices
+from lossbench.training.curve import Curve, log_interval
+from lossbench.training.diagnostics import DiagnosticLog
 from lossbench.training.evaluate import predict
 from lossbench.training.losscall import blame, call_loss, extra_forwards, micro_batch_shares, takes_resample
-from lossbench.training.montecarlo import Resampler
+from lossbench.training.montecarlo import PlainPasses, Resampler
 from lossbench.training.optim import build_optimizer, learning_rate, set_learning_rate, trainable
 from lossbench.training.seeding import derive_seed
 from lossbench.training.timing import StepTimer
 
 AMP_DTYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: Points of a learning curve: at most so many, in a short run at least a tenth of them.
-CURVE_POINTS = 200
-
-
-def log_every(iterations: int) -> int:
-    """Steps from one log point to the next: ten, or what keeps a curve's points within bounds. Scoring the batch at
-    every step of a small network would cost some percent."""
-    return max(math.ceil(iterations / CURVE_POINTS), min(10, 10 * iterations // CURVE_POINTS), 1)
-
-
-@dataclass
-class Curve:
-    """Learning curve: training loss and rate at log points, validation mIoU where it was scored on the way."""
-
-    points: dict[str, list[float]] = field(default_factory=lambda: {"step": [], "loss": [], "lr": []})
-
-    def add(self, **values: float) -> None:
-        for key, value in values.items():
-            self.points.setdefault(key, []).append(value)
 
 
 class Trainer:
@@ -88,7 +70,6 @@ class Trainer:
         self.timer = StepTimer(device)
         self.step = 0
         self.curve = Curve()
-        self.diagnostics: dict[str, list[float]] = {}
         self.diverged: str | None = None
         self.seconds = 0.0
         self._unread: list[tuple[int, Tensor, Tensor]] = []
@@ -98,7 +79,13 @@ class Trainer:
         #: Wall seconds of the steps that compiled (the first, and the first after a resumption).
         self.compile_s = 0.0
         self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.float64)
-        self._log_every = log_every(protocol.iterations)
+        self._log_every = log_interval(protocol.iterations)
+        self._diagnostics = DiagnosticLog(math.ceil(protocol.iterations / self._log_every))
+
+    @property
+    def diagnostics(self) -> dict[str, list[Any]]:
+        """What the loss logged: see `DiagnosticLog.series`."""
+        return self._diagnostics.series
 
     @property
     def extra_forwards(self) -> int:
@@ -134,7 +121,8 @@ class Trainer:
         log = step % self._log_every == 0 or step == protocol.iterations - 1
         values = []
         for part, (x, y, share) in enumerate(zip(images.chunk(parts), target.chunk(parts), shares, strict=True)):
-            value = self._micro_step(x, y, share, seed=derive_seed(self.key, "step", step, part), log=log)
+            seed, last = derive_seed(self.key, "step", step, part), part == parts - 1
+            value = self._micro_step(x, y, share, seed=seed, log=log, diagnose=log and last)
             if value is None:
                 return
             values.append(value * share)
@@ -156,7 +144,9 @@ class Trainer:
         if protocol.eval_every and self._evaluate is not None and self.step % protocol.eval_every == 0:
             self.curve.add(eval_step=self.step, eval_miou=self._evaluate())
 
-    def _micro_step(self, images: Tensor, target: Tensor, share: float, *, seed: int, log: bool) -> Tensor | None:
+    def _micro_step(
+        self, images: Tensor, target: Tensor, share: float, *, seed: int, log: bool, diagnose: bool
+    ) -> Tensor | None:
         """Forward and backward of one micro-batch; its detached loss, or None when the run has diverged."""
         torch.manual_seed(seed)  # dropout masks: common to all losses, independent of what ran before
         images = images.to(self.device, non_blocking=True)
@@ -168,10 +158,13 @@ class Trainer:
         with self._autocast():
             features = self._trunk(inputs)
             logits = self.model.head(features, size)
-            resample = self._resampler(features, size, seed)
+            resample = self._resampler(inputs, features, size, seed)
         self.timer.mark("forward")
         value = call_loss(self.loss, self.loss_name, logits, target, resample)
         self.timer.mark("loss")
+        if diagnose:
+            self._diagnostics.read(self.loss, self.loss_name, logits.detach(), target)
+            self.timer.mark("log")
         detached = value.detach()
         if not self._finite(detached, logits.detach(), read=log or self.device.type == "cpu"):
             return None
@@ -205,16 +198,20 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
 
-    def _resampler(self, features: Any, size: tuple[int, int], seed: int) -> Callable[[], Tensor] | None:
+    def _resampler(
+        self, inputs: Tensor, features: Any, size: tuple[int, int], seed: int
+    ) -> Callable[[], Tensor] | None:
         """Monte-Carlo passes for a loss that asks for them, in the precision that is active now."""
         if not self._monte_carlo:
             return None
-        return Resampler(self.model, features, size, seed=derive_seed(seed, "monte carlo"))
+        seed = derive_seed(seed, "monte carlo")
+        if getattr(self.loss, "plain_passes", False):
+            return PlainPasses(self.model, inputs, seed=seed)
+        return Resampler(self.model, features, size, seed=seed)
 
     def _log(self, step: int, loss: float, lr: float) -> None:
         self.curve.add(step=step, loss=loss, lr=lr)
-        for name, value in getattr(self.loss, "diagnostics", {}).items():
-            self.diagnostics.setdefault(name, []).append(float(value))
+        self._diagnostics.keep(step, step // self._log_every, last=step == self.protocol.iterations - 1)
         miou = metrics.mean_iou(self._confusion.numpy())
         self._on_log(self.step, loss, miou)
 
@@ -227,7 +224,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "curve": self.curve.points,
-            "diagnostics": self.diagnostics,
+            "diagnostics": self._diagnostics.series,
             "diverged": self.diverged,
             "timer": self.timer.state(),
             "confusion": self._confusion,
@@ -242,7 +239,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         self.curve = Curve(state["curve"])
-        self.diagnostics = state["diagnostics"]
+        self._diagnostics.series = state["diagnostics"]
         self.diverged = state["diverged"]
         self.timer.load(state["timer"])
         self._confusion = state["confusion"]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lossbench.cells import canonical_json
 from lossbench.errors import ConfigError
 
 Resample = Callable[[], Tensor]
@@ -16,13 +17,21 @@ LARGEST_LOGIT = 1e4
 
 
 def takes_resample(loss: nn.Module) -> bool:
-    """Whether the loss asks for Monte-Carlo passes: its forward has a parameter called `resample`."""
-    return "resample" in inspect.signature(loss.forward).parameters
+    """Whether the loss asks for Monte-Carlo passes: its forward has a parameter called `resample`, and it does not
+    declare `extra_forwards = 0`."""
+    return "resample" in inspect.signature(loss.forward).parameters and getattr(loss, "extra_forwards", 1) != 0
 
 
 def extra_forwards(loss: nn.Module) -> int:
     """Head passes a loss runs beyond the ordinary one, per micro-batch."""
     return int(getattr(loss, "extra_forwards", 0))
+
+
+def random_key(loss: nn.Module, key: str) -> str:
+    """The root of a run's sample order, crops, flips and dropout masks: the fairness key, so that competitors share
+    them, unless the loss is a control that shifts the random stream (`random_shift`)."""
+    shift = getattr(loss, "random_shift", ())
+    return canonical_json([key, *shift]) if shift else key
 
 
 def micro_batch_shares(target: Tensor, parts: int, ignore_index: int) -> list[float]:

@@ -69,6 +69,33 @@ class Resampler:
             yield
 
 
+class PlainPasses:
+    """Runs the whole network once more, at every call, as a plain training script would: in the mode it is in, with
+    running statistics of BatchNorm updated. For controls that measure what such passes do to a run.
+
+    As with `Resampler`, call k draws from a generator of its own, gradient and autocast are the caller's and the
+    maker's, and the global random state stays as it was.
+
+    Args:
+        backbone: the network, in training mode.
+        inputs: normalised images (N, 3, H, W).
+        seed: a different one for every step and cell; see `derive_seed`.
+    """
+
+    def __init__(self, backbone: Backbone, inputs: Tensor, *, seed: int) -> None:
+        self._backbone, self._inputs, self._seed = backbone, inputs, seed
+        self._autocast = _current_autocast(inputs.device.type)
+        self._passes = 0
+
+    def __call__(self) -> Tensor:
+        """Logits (N, num_classes, H, W) of the next pass."""
+        seed = derive_seed(self._seed, self._passes)
+        self._passes += 1
+        with _own_generator(self._inputs.device, seed), self._autocast():
+            logits: Tensor = self._backbone(self._inputs)
+        return logits
+
+
 @contextmanager
 def _own_generator(device: torch.device, seed: int) -> Iterator[None]:
     """The global generators of the CPU and of `device` seeded by `seed`, and afterwards what they were."""

@@ -18,6 +18,9 @@ from lossbench.standings import COLUMNS
 from lossbench.views.grid import Entry, Grid, Header, number
 from lossbench.views.terminal import draw, emit, print_title, safe
 
+#: Numbers of a diagnostic that are shown one by one, at most.
+_SHORT = 5
+
 
 def render(record: Record, console: Console, *, per_image: ArrayLike | None = None, stale: Sequence[str] = ()) -> None:
     """Print a record.
@@ -41,7 +44,7 @@ def render(record: Record, console: Console, *, per_image: ArrayLike | None = No
     _pairs(_costs(record.costs), console)
     if record.diagnostics:
         _heading("Diagnostics of the loss", console)
-        _pairs([(key, _text(value)) for key, value in record.diagnostics.items()], console)
+        _pairs([(key, _series(value)) for key, value in record.diagnostics.items()], console)
     _heading("Provenance", console)
     _pairs([*_settings(record), *_provenance(record.provenance)], console)
 
@@ -133,6 +136,17 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_text(item) for item in value) + "]"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _series(value: Any) -> str:
+    """A diagnostic over training, in short: a long series by its first, largest and last number."""
+    if not isinstance(value, list) or (len(value) <= _SHORT and not any(isinstance(item, list) for item in value)):
+        return _text(value)
+    if any(isinstance(item, list) for item in value):
+        return f"{len(value[-1])} numbers at {len(value)} steps"
+    known = [item for item in value if item is not None]
+    largest = _text(max(known)) if known else "-"
+    return f"first {_text(value[0])}, largest {largest}, last {_text(value[-1])} ({len(value)} points)"
 
 
 def _heading(title: str, console: Console) -> None:

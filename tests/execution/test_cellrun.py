@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lossbench import metrics
@@ -80,6 +81,7 @@ def test_interrupted_and_resumed_is_uninterrupted(
     resumed, whole = run(cell, "r"), run(cell, "w")
     assert weights(resumed) == weights(whole)
     assert resumed.curve == whole.curve
+    np.testing.assert_equal(resumed.diagnostics, whole.diagnostics)  # NaN where a class is absent
     assert np.array_equal(resumed.confusion, whole.confusion)
     assert resumed.notes == [f"resumed from a checkpoint at step {stop_at}"]
     assert initial(resumed) == initial(whole)
@@ -156,6 +158,8 @@ def test_a_record_says_what_it_cost_and_what_ran(run: Callable[..., Record]) -> 
     assert record.costs["peak_memory_mb"] > 0
     assert record.curve["step"] == list(range(8))
     assert len(record.diagnostics["u_mean"]) == 8
+    assert len(record.diagnostics["u_p99_class"][-1]) == len(record.class_names)
+    assert record.diagnostics["class_steps"] == list(range(8))
     assert record.provenance["data"].keys() == {"train", "val"}
 
 
@@ -166,10 +170,70 @@ def test_bfloat16_autocast_trains(run: Callable[..., Record]) -> None:
 
 
 def test_deterministic_mode_runs(run: Callable[..., Record]) -> None:
-    import torch
-
     try:
         record = run(make_cell(protocol={"deterministic": True}))
     finally:
         torch.use_deterministic_algorithms(False)
     assert record.status == "ok"
+
+
+# --- losses made of losses, and controls ---
+
+
+def kept_weights(root: Path, cell: Cell) -> dict[str, torch.Tensor]:
+    loaded: dict[str, torch.Tensor] = torch.load(root / "runs" / cell.id / "weights.pt", weights_only=True)["model"]
+    return loaded
+
+
+def test_a_sum_of_one_loss_is_that_loss_bit_for_bit(run: Callable[..., Record]) -> None:
+    ce, cdfl = run(make_cell("ce")), run(make_cell("cdfl", omega=1.0))
+    one = run(make_cell("sum", terms=[{"name": "ce"}]))
+    assert weights(one) == weights(ce)
+    assert one.costs["extra_forwards"] == 0
+    stochastic = run(make_cell("sum", terms=[{"name": "cdfl", "omega": 1}]))
+    assert weights(stochastic) == weights(cdfl)
+    assert stochastic.costs["extra_forwards"] == 5
+    assert stochastic.provenance["code"]["loss"] not in (
+        one.provenance["code"]["loss"],
+        cdfl.provenance["code"]["loss"],
+    )
+
+
+def test_the_control_that_keeps_all_is_cross_entropy_bit_for_bit(run: Callable[..., Record]) -> None:
+    ce, control = run(make_cell("ce")), run(make_cell("ce_control"))
+    assert weights(ce) == weights(control)
+    assert ce.curve == control.curve
+    assert control.costs["extra_forwards"] == 0
+
+
+def test_a_shifted_stream_changes_all_but_the_initial_weights(run: Callable[..., Record]) -> None:
+    ce = run(make_cell("ce"))
+    five, again, three = (
+        run(make_cell("ce_control", random_stream="shifted", passes=passes), where)
+        for passes, where in ((5, "a"), (5, "b"), (3, "c"))
+    )
+    assert initial(ce) == initial(five) == initial(three)
+    assert ce.curve["loss"][0] != five.curve["loss"][0] != three.curve["loss"][0]
+    assert len({weights(ce), weights(five), weights(three)}) == 3
+    assert weights(five) == weights(again)
+
+
+def test_updated_statistics_change_nothing_else_in_a_step(run: Callable[..., Record], tmp_path: Path) -> None:
+    settings = {"protocol": {"iterations": 1}, "backbone": {"dropout": 0.5}}
+    ce = make_cell("ce", **settings)
+    control = make_cell("ce_control", batchnorm="updated", passes=3, **settings)
+    first, second = run(ce, keep=("weights",)), run(control, keep=("weights",))
+    assert second.costs["extra_forwards"] == 3
+    assert first.curve == second.curve
+    plain, updated = kept_weights(tmp_path / "a", ce), kept_weights(tmp_path / "a", control)
+    differing = {name for name in plain if not torch.equal(plain[name], updated[name])}
+    assert differing == {n for n in plain if n.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    counters = [name for name in plain if name.endswith("num_batches_tracked")]
+    assert counters
+    assert all((int(plain[name]), int(updated[name])) == (1, 4) for name in counters)
+
+
+def test_updated_statistics_do_not_reach_the_weights_while_training(run: Callable[..., Record]) -> None:
+    ce, control = run(make_cell("ce")), run(make_cell("ce_control", batchnorm="updated"))
+    assert ce.curve == control.curve
+    assert weights(ce) != weights(control)

@@ -160,4 +160,5 @@ print(*sorted(name for name in sys.modules if name.startswith('lossbench.') and 
         "lossbench.registry",
         "lossbench.plugin",
         "lossbench.signatures",
+        "lossbench.terms",
     }

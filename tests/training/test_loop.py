@@ -18,7 +18,8 @@ from lossbench.data.cache import CachedSplit, open_split
 from lossbench.datasets.base import SegmentationDataset
 from lossbench.errors import ConfigError, SetupError
 from lossbench.protocol import Protocol
-from lossbench.training.loop import CURVE_POINTS, Trainer, log_every
+from lossbench.training.curve import CURVE_POINTS, log_interval
+from lossbench.training.loop import Trainer
 from lossbench.training.seeding import seed_everything
 
 
@@ -129,7 +130,7 @@ def test_it_learns_and_logs(train: Callable[..., Trainer]) -> None:
 
 def test_a_curve_has_between_a_tenth_and_all_of_its_points() -> None:
     for iterations in (*range(1, 2500), 40_000, 79_999):
-        points = len(range(0, iterations, log_every(iterations)))
+        points = len(range(0, iterations, log_interval(iterations)))
         assert min(iterations, CURVE_POINTS // 10) <= points <= CURVE_POINTS
 
 

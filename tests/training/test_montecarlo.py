@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.backbones.base import Backbone
-from lossbench.training.montecarlo import Resampler
+from lossbench.training.montecarlo import PlainPasses, Resampler
 
 SIZE = (6, 8)
 
@@ -94,6 +94,22 @@ def test_ordinary_passes_do_leave_traces(net: Net, images: Tensor) -> None:
     after = traces(net)
     moved = sum(not torch.equal(a, b) for a, b in zip(before, after, strict=True) if isinstance(a, Tensor))
     assert moved == 1 + 3 + 2  # a generator, BatchNorm's mean, variance and counter, InstanceNorm's mean and variance
+
+
+def test_a_plain_pass_moves_the_statistics_and_nothing_else(net: Net, images: Tensor) -> None:
+    twin = Net().to(images.device)
+    twin.load_state_dict(net.state_dict())
+    generator = torch.get_rng_state()
+    resample = PlainPasses(net, images, seed=5)
+    with torch.no_grad():
+        passes = [resample() for _ in range(2)]
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert not torch.equal(*passes)
+    with torch.no_grad():
+        twin(images), twin(images)
+    for (name, got), expected in zip(net.state_dict().items(), twin.state_dict().values(), strict=True):
+        deterministic = name.startswith("body") or not name.endswith(("running_mean", "running_var"))
+        assert torch.equal(got, expected) == deterministic, name  # those behind a dropout saw other masks
 
 
 def test_leaves_no_trace_when_the_head_raises(net: Net, images: Tensor) -> None:

@@ -298,7 +298,7 @@ def test_json_holds_everything_and_no_nan(store):
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_a_record_is_shown_whole(width):
     _, made, per_image = make_record(loss="cdfl", params={"omega": 0.01}, notes=("remarkable",))
-    made.diagnostics = {"mean_u": [0.001, None], "max_u": 0.02}
+    made.diagnostics = {"mean_u": [0.001, None], "max_u": 0.02, "by_step": [*range(9), None], "by_class": [[1.0, 2.0]]}
     buffer = io.StringIO()
     console = Console(file=buffer, width=width)
     record.render(made, console, per_image=per_image, stale=["loss 'cdfl' changed since (a -> b)"])
@@ -307,6 +307,8 @@ def test_a_record_is_shown_whole(width):
     for word in words:
         assert word in text, word
     assert "54.9" in text  # mIoU
+    assert "first 0, largest 8, last null (10 points)" in " ".join(text.split())
+    assert "2 numbers at 1 steps" in text
     assert text.isascii()
     if width >= 80:
         assert max(map(len, text.splitlines())) <= width
