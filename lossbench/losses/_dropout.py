@@ -84,7 +84,8 @@ class DropoutTermLoss(nn.Module):
         if self.u_scale == "unit" and self.passes > 1:  # one pass: u = 0 and its maximum too
             u = u / max_variance(self.passes)
         self._last = u.detach(), df
-        weight = self.alpha * guarded_power(u, self.gamma, _U_FLOOR)
+        weight = guarded_power(u, self.gamma, _U_FLOOR)
+        weight = self.alpha * weight if weight.requires_grad else weight.mul_(self.alpha)  # in place: one map less
         if log_mean is None:
             means = PixelMean(self.ignore_index, base=ce, slope=df)(logits, target, weight)
             self._diagnose(u, valid, means.unweighted, means.weighted)
