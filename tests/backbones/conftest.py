@@ -18,7 +18,10 @@ SMALL = {
     "deeplabv3plus": {"encoder": "resnet18"},
     "unet": {"encoder": "resnet18"},
     "smp": {"architecture": "FPN", "encoder": "resnet18"},
+    "segnet": {"width": 0.125},
 }
+#: Forms of a backbone that are cut elsewhere: name, parameters.
+FORMS = {"segnet_bayesian": ("segnet", {"bayesian": True})}
 
 
 def unaliased() -> list[str]:
@@ -28,8 +31,9 @@ def unaliased() -> list[str]:
 
 
 def build_small(name: str, num_classes: int = CLASSES, **params: object) -> Backbone:
+    name, form = FORMS.get(name, (name, {}))
     plugin: Plugin = Registry("backbone").get(name)
-    given = {**SMALL.get(name, {}), **params}
+    given = {**SMALL.get(name, {}), **form, **params}
     if "weights" in plugin.params:
         given.setdefault("weights", "none")
     torch.manual_seed(0)
@@ -43,7 +47,7 @@ class Built(NamedTuple):
     images: torch.Tensor
 
 
-@pytest.fixture(scope="module", params=unaliased())
+@pytest.fixture(scope="module", params=[*unaliased(), *FORMS])
 def shared(request: pytest.FixtureRequest) -> Built:
     """Built once for a module. Parameters that start at zero are shaken, so that nothing is trivially constant."""
     network = build_small(request.param)

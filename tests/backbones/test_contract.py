@@ -17,11 +17,11 @@ from lossbench.losses._moments import resampled_moments
 from lossbench.losses._pixel import prepare
 from lossbench.registry import Registry
 from lossbench.training.montecarlo import Resampler
-from tests.backbones.conftest import CLASSES, Built, build_small, unaliased
+from tests.backbones.conftest import CLASSES, FORMS, Built, build_small, unaliased
 
 SIZE = (65, 97)
 #: Built several times over below; the heavy ones differ from a lighter one of the list in nothing that matters there.
-LIGHT = [name for name in unaliased() if name not in {"fcn8s_vgg16", "fcn_resnet101"}]
+LIGHT = [name for name in [*unaliased(), *FORMS] if name not in {"fcn8s_vgg16", "fcn_resnet101"}]
 
 
 def dropouts(module: nn.Module) -> list[_DropoutNd]:
