@@ -48,12 +48,18 @@ def read_sidecar(path: Path, record: Record) -> tuple[NDArray[np.int32], list[st
     return _read_sidecar(path, counts_of(record.confusion))
 
 
-def _read_sidecar(path: Path, total: NDArray[np.int64]) -> tuple[NDArray[np.int32], list[str]]:
+def load_sidecar(path: Path) -> tuple[NDArray[np.int32], list[str]]:
+    """Counts and image names as the file holds them, whatever they sum to. Raises RecordError when it is missing or
+    damaged."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            counts, names = archive["counts"], archive["names"].tolist()
+            return archive["counts"], archive["names"].tolist()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RecordError(f"{path}: unreadable per-image counts ({error})") from None
+
+
+def _read_sidecar(path: Path, total: NDArray[np.int64]) -> tuple[NDArray[np.int32], list[str]]:
+    counts, names = load_sidecar(path)
     if counts.ndim != 3 or not np.array_equal(counts.sum(axis=0, dtype=np.int64), total):
         raise RecordError(f"{path}: per-image counts of another run")
     return counts, names

@@ -1,7 +1,7 @@
 """The command line's entry point: finds the verb, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 all is well, 1 some cells failed, 2 wrong usage or configuration, 3 the machine lacks something,
-130 interrupted.
+Exit codes: 0 all is well, 1 some cells failed (audit: some scores cannot be), 2 wrong usage or configuration, 3 the
+machine lacks something, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ VERBS: tuple[tuple[str, str], ...] = (
     ("plan", "lossbench.cli.plan:plan"),
     ("status", "lossbench.cli.status:status"),
     ("leaderboard", "lossbench.cli.leaderboard:leaderboard"),
+    ("audit", "lossbench.cli.audit:audit"),
     ("list", "lossbench.cli.list:list_"),
     ("show", "lossbench.cli.show:show"),
     ("data", "lossbench.cli.data:data"),
@@ -34,6 +35,7 @@ SUMMARIES = {
     "plan": "Show what a run would do, and how long it will take.",
     "status": "Show what became of every cell of a suite.",
     "leaderboard": "Compare losses: mean, spread, difference to the reference.",
+    "audit": "Check scores, of any table, for arithmetic that cannot be.",
     "list": "List losses, backbones, datasets or suites.",
     "show": "Show a loss, a backbone, a dataset or a record.",
     "data": "Say where data is expected and how to get it; check it.",
@@ -108,10 +110,10 @@ def _dispatch(arguments: list[str]) -> int:
         if plain is not None:
             gc.disable()  # these verbs read, print and leave: collecting would be a tenth of their time
             try:
-                function(**plain)
+                outcome = function(**plain)
             finally:
                 gc.enable()
-            return 0
+            return outcome if isinstance(outcome, int) else 0
     from lossbench.cli.typed import dispatch
 
     return dispatch(arguments, verbs, verb)
