@@ -24,7 +24,8 @@ CALLS = {
     "list": ["list losses", "list backbones", "list datasets --json", "list suites"],
     "plan": ["plan quickstart --results nowhere"],
     "status": ["status quickstart --results nowhere"],
-    "leaderboard": ["leaderboard --results nowhere"],
+    "leaderboard": ["leaderboard --results nowhere", "leaderboard --results nowhere --published"],
+    "audit": ["audit --results nowhere", "audit --published"],
 }
 LIGHT = [
     "--help",

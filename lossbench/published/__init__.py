@@ -112,18 +112,21 @@ def load(folder: Path | None = None) -> list[PublishedTable]:
 
 
 def _read(file: Path) -> list[PublishedTable]:
+    place: tuple[str | int, ...] = ()
+    found = []
     try:
         data = json.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)  # 76.30 keeps its zero
         content = TypeAdapter(_File).validate_python(data)
-        return [
-            TypeAdapter(PublishedTable).validate_python({"source": content.source, **table}) for table in content.tables
-        ]
+        for number, table in enumerate(content.tables):
+            place = ("tables", number)
+            found.append(TypeAdapter(PublishedTable).validate_python({"source": content.source, **table}))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{file}: {where}: {first['msg']}", hint="see lossbench/published/su2022.json") from None
+        where = ".".join(map(str, (*place, *first["loc"])))
+        raise ConfigError(f"{file}: {where}: {first['msg']}", hint="su2022.json of lossbench shows the form") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: not a file of published tables ({error})") from None
+    return found
 
 
 def select(

@@ -173,3 +173,50 @@ def test_it_imports_neither_torch_nor_pandas(results):
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code, str(results)], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "csv", "latex", "json"])
+@pytest.mark.parametrize("where", ["beside", "other dataset", "no records"])
+def test_published_rows_with_and_without_measured_ones(results, tmp_path, form, where):
+    if where == "beside":
+        put(Store(results), dataset="cityscapes", backbone="fcn_resnet50", loss="ce")
+    folder = tmp_path / "nothing" if where == "no records" else results
+    outcome = invoke("--dataset", "cityscapes", "--published", "--format", form, results=folder)
+    assert outcome.exit_code == 0, outcome.exception
+    text = " ".join(outcome.stdout.split())
+    assert "published, not re-run" in text
+    assert "10.1109/SDF55338.2022.9931700" in text
+    assert "66.51" in text
+    assert "67.74" not in text  # table II is of another dataset
+    if form == "json":
+        assert len(json.loads(outcome.stdout)["blocks"]) == (1 if where == "beside" else 0)
+
+
+@pytest.mark.parametrize("dataset", ["voc2010", "pascal_context"])
+def test_the_second_table_is_found_by_both_names(tmp_path, dataset):
+    outcome = invoke("--dataset", dataset, "--published", results=tmp_path)
+    assert "pascal_context / FCN" in outcome.stdout
+    assert "The table is named PASCAL VOC 2010" in " ".join(outcome.stdout.split())
+
+
+def test_without_a_published_table_that_matches_it_is_said(results):
+    outcome = invoke("--dataset", "streets", "--published", results=results)
+    assert outcome.exit_code == 0
+    assert "no published table matches; there are tables of cityscapes, pascal_context" in outcome.stderr
+    plain = invoke("--dataset", "streets", results=results)
+    assert outcome.stdout == plain.stdout
+    missing = invoke("--dataset", "street", "--published", results=results)
+    assert isinstance(missing.exception, ConfigError)
+
+
+def test_published_rows_are_no_runs(results):
+    outcome = invoke("--published", "--runs", results=results)
+    assert isinstance(outcome.exception, ConfigError)
+    assert "--runs and --published contradict" in outcome.exception.message
+
+
+def test_published_rows_stay_when_every_run_is_stale(results):
+    put(Store(results), dataset="cityscapes", backbone="fcn_resnet50", loss="ce")
+    outcome = invoke("--published", "--fresh", "--dataset", "cityscapes", results=results)
+    assert outcome.exit_code == 0
+    assert "cityscapes / FCN (published" in outcome.stdout
