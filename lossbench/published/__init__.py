@@ -122,7 +122,7 @@ def _read(file: Path) -> list[PublishedTable]:
             found.append(TypeAdapter(PublishedTable).validate_python({"source": content.source, **table}))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, (*place, *first["loc"])))
+        where = ".".join(map(str, (*place, *first["loc"]))).removesuffix(".[key]")
         raise ConfigError(f"{file}: {where}: {first['msg']}", hint="su2022.json of lossbench shows the form") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: not a file of published tables ({error})") from None

@@ -65,7 +65,7 @@ class Audited:
 
 
 def render(audited: Sequence[Audited], console: Console) -> None:
-    """Print what cannot be in each source, why, and a last line for all."""
+    """Print what cannot be in each source; then, once, why, and a last line for all."""
     for number, source in enumerate(audited):
         if number:
             console.print()
@@ -79,12 +79,14 @@ def render(audited: Sequence[Audited], console: Console) -> None:
         if len(source.found) > _SHOWN:
             lines.append(f"and {len(source.found) - _SHOWN} more (--json shows all)")
         lines += source.notes
-        lines += [WHY[rule] for rule in dict.fromkeys(check.rule for check in source.found)]
         if lines:
             print_notes(lines, console)
+    last = [WHY[rule] for rule in dict.fromkeys(check.rule for source in audited for check in source.found)]
     if len(audited) > 1:
         rows, wrong = sum(source.rows for source in audited), sum(source.impossible_rows for source in audited)
-        print_notes([f"{rows} rows in all: " + (f"{wrong} cannot be." if wrong else "all possible.")], console)
+        last.append(f"{rows} rows in all: " + (f"{wrong} cannot be." if wrong else "all possible."))
+    if last:
+        print_notes(last, console)
 
 
 def _grid(checks: Sequence[Check]) -> Grid:

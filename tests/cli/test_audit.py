@@ -30,7 +30,8 @@ def test_the_published_tables_show_their_six_rows(capsys):
     out = capsys.readouterr().out
     assert out.count("3 cannot be") == 2
     assert "8 rows in all: 6 cannot be." in out
-    assert sum("= mRec" in line for line in out.splitlines()) == 6
+    assert sum("  = mRec  " in line for line in out.splitlines()) == 6
+    assert out.count("one formula") == 1
     assert max(map(len, out.splitlines())) <= 80
 
 
