@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -47,11 +47,13 @@ def failing(row):
     return {check.rule for check in check_row(row) if not check.holds}
 
 
+@settings(deadline=None)
 @given(counts, st.integers(0, 6))
 def test_scores_of_one_confusion_matrix_are_possible_at_any_rounding(matrices, digits):
     assert failing(row_of(matrices, digits)) == set()
 
 
+@settings(deadline=None)
 @given(counts, st.integers(0, 6))
 def test_means_over_seeds_are_possible_when_all_score_the_same_truth(matrices, digits):
     # Every seed scores the same split: the same classes in the truth. Those outside it may be predicted or not.
@@ -61,6 +63,7 @@ def test_means_over_seeds_are_possible_when_all_score_the_same_truth(matrices, d
     assert failing(row_of(matrices, digits, averaged=True)) == set()
 
 
+@settings(deadline=None)
 @given(counts, st.integers(0, 4))
 def test_means_that_leave_0_of_0_out_pass_what_is_said_of_iou(matrices, digits):
     """The rule of toolboxes that take a nanmean of precision and recall."""
@@ -84,6 +87,7 @@ def test_by_hand():
     assert iou_of(0.0, 60.0) == f1_of(0.0, 0.0) == 0.0
 
 
+@settings(deadline=None)
 @given(st.floats(0, 100), st.floats(0, 100))
 def test_the_formulae_agree(precision, recall):
     assert f1_of_iou(iou_of(precision, recall)) == pytest.approx(f1_of(precision, recall))
@@ -152,6 +156,7 @@ def test_a_corrupt_class_is_found(key, change, rules):
     assert {check.subject for check in found if check.rule != "class_mean"} == {"c1"}
 
 
+@settings(deadline=None)
 @given(counts, st.sampled_from(list(MEASURES)), st.floats(0.2, 80))
 @example(MATRICES, "iou", 1.0)
 def test_any_change_of_a_class_score_of_one_evaluation_is_found(matrices, key, change):

@@ -168,7 +168,7 @@ def test_helpers_of_the_mission():
         return {path.name for path in provenance._closure(Registry("loss").get(loss).file)}
 
     kernel = {"_fused.py", "_blocks.py", "_pixel.py"}
-    assert names("cdfl") == {"cdfl.py", "_dropout.py", "_moments.py", "_narrow.py", *kernel}
+    assert names("cdfl") == {"cdfl.py", "_dropout.py", "_moments.py", "_narrow.py", "_diagnose.py", *kernel}
     assert names("focal") == {"focal.py", *kernel}
 
 

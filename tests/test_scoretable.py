@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossbench.audit import check_row
@@ -80,6 +80,7 @@ def test_cells(cell, value, low, averaged):
     assert row.averaged is averaged
 
 
+@settings(deadline=None)
 @given(st.decimals(0, 100, places=3))
 def test_a_number_stands_for_what_prints_like_it(number):
     score = only(f"loss,mIoU\nce,{number}\n").means["miou"]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from PIL import Image
 
 from lossbench import metrics
@@ -181,8 +182,7 @@ def test_deterministic_mode_runs(run: Callable[..., Record]) -> None:
 
 
 def kept_weights(root: Path, cell: Cell) -> dict[str, torch.Tensor]:
-    loaded: dict[str, torch.Tensor] = torch.load(root / "runs" / cell.id / "weights.pt", weights_only=True)["model"]
-    return loaded
+    return load_file(root / "runs" / cell.id / "model.safetensors")
 
 
 def test_a_sum_of_one_loss_is_that_loss_bit_for_bit(run: Callable[..., Record]) -> None:
