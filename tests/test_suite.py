@@ -360,7 +360,11 @@ def test_names_are_looked_up_here_first_then_among_the_shipped(folder: Path) -> 
         ("quikstart", "no suite 'quikstart'", "did you mean 'quickstart'?"),
         ("nowhere/quickstart.yaml", "nowhere/quickstart.yaml: no such file", "did you mean 'quickstart'?"),
         ("sub/mine.yml", "sub/mine.yml: no such file", "did you mean 'sub/mine.yaml'?"),
-        ("zzzzzz", "no suite 'zzzzzz'", "known suites: ablation, camvid, paper, paper_backbones, paper_voc, quickstart"),
+        (
+            "zzzzzz",
+            "no suite 'zzzzzz'",
+            "known suites: ablation, camvid, paper, paper_backbones, paper_voc, quickstart",
+        ),
         ("sub", "sub is a folder", None),
     ],
 )
