@@ -28,8 +28,8 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).parents[1]
-#: Verbs that only read, and say the same everywhere.
-VERBS = ("leaderboard", "diagnostics", "audit", "list", "show")
+#: Verbs that only read, and say the same everywhere (`show` names files of this machine).
+VERBS = ("leaderboard", "diagnostics", "audit", "list")
 _START = re.compile(r"<!-- run: (.+?) -->")
 _END = "<!-- end -->"
 #: What would change a command's output from outside.
