@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lossbench.equivalence import Tested, compare
 from lossbench.runs import Part, Runs
 from lossbench.statistics import Description, Paired, describe, median, paired_difference, paired_ratio
 
@@ -69,12 +70,14 @@ COSTS = frozenset({"ms_per_step", "peak_memory_mb", "extra_forwards"})
 
 @dataclass
 class Row:
-    """One loss with its parameters, over its seeds. `reference` may be the row itself."""
+    """One loss with its parameters, over its seeds. `reference` may be the row itself; `margin`, in points, is that of
+    the equivalence tests, None where they are not asked for."""
 
     label: str
     loss: Mapping[str, Any]
     runs: Runs
     reference: Row | None = None
+    margin: float | None = None
     _described: dict[str, Description] = field(default_factory=dict, init=False, repr=False, compare=False)
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _medians: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -122,6 +125,11 @@ class Row:
         if self.reference is None or self.is_reference:
             return None
         return paired_difference(self.by_seed("miou"), self.reference.by_seed("miou"))
+
+    @cached_property
+    def tested(self) -> Tested | None:
+        """The tests on the differences of `delta`; None where they are not asked for or there are fewer than two."""
+        return None if self.margin is None else compare(self.delta, self.margin)
 
     @cached_property
     def time_ratio(self) -> float | None:
@@ -185,6 +193,16 @@ class Block:
     @property
     def title(self) -> str:
         return f"{self.dataset} / {self.backbone}" + (f" ({self.variant})" if self.variant else "")
+
+    @property
+    def margin(self) -> float | None:
+        """Of the equivalence tests, in points; None where they are not asked for."""
+        return self.rows[0].margin
+
+    def ask_tests(self, margin: float) -> None:
+        """Have every row tested for equivalence within ±`margin` points."""
+        for row in self.rows:
+            row.margin = margin
 
     @property
     def has_reference(self) -> bool:

@@ -25,6 +25,7 @@ CALLS = {
     "plan": ["plan quickstart --results nowhere"],
     "status": ["status quickstart --results nowhere"],
     "leaderboard": ["leaderboard --results nowhere", "leaderboard --results nowhere --published"],
+    "diagnostics": ["diagnostics --results nowhere"],
     "audit": ["audit --results nowhere", "audit --published"],
 }
 LIGHT = [

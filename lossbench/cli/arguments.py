@@ -136,6 +136,8 @@ def _value(parameter: _Parameter, text: str) -> Any:
         return kind(text)
     if kind is int and re.fullmatch(r"[0-9]{1,9}", text):
         return int(text)
+    if kind is float and re.fullmatch(r"[0-9]{1,9}|[0-9]{0,9}\.[0-9]{1,9}", text):
+        return float(text)
     raise _Unusual
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -45,6 +46,14 @@ def leaderboard(
         str, Option(help="Best first by: miou, delta, tail_miou, ms_per_step ..., loss, or a class name.")
     ] = "miou",
     reference: Annotated[str, Option(help="Loss that differences and time ratios refer to.")] = "ce",
+    equivalence: Annotated[
+        float | None,
+        Option(
+            metavar="MARGIN",
+            help="Test differences: are they 0, are they within ± this many points?",
+            show_default=False,
+        ),
+    ] = None,
     per_class: Annotated[bool, Option("--per-class", help="Add the IoU of every class.")] = False,
     runs: Annotated[bool, Option("--runs", help="One row per run instead of one per loss.")] = False,
     fresh: Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
@@ -73,12 +82,14 @@ def leaderboard(
     \b
     Example:
       lossbench leaderboard --dataset streets --per-class --format markdown
+      lossbench leaderboard --equivalence 0.3
     """
     from lossbench.provenance import stale_reasons
 
     chosen = _format(format, json)
     if no_index and trust_index:
         raise ConfigError("--no-index and --trust-index contradict each other", hint="give one of them, or neither")
+    _check_margin(equivalence, runs=runs)
     stale = partial(stale_reasons, registries=registries(plugin))
     use: IndexUse = "off" if no_index else "trusted" if trust_index else "checked"
     table, warnings = open_store(results).runs(use)
@@ -96,6 +107,9 @@ def leaderboard(
 
     # Of all records, not of those found: the reference may be a loss that --loss leaves out.
     blocks = build(table, **patterns, sort=sort, reference=reference, stale=stale, include_stale=not fresh)
+    if equivalence is not None:
+        for block in blocks:
+            block.ask_tests(equivalence)
     if not tables:
         _need(blocks)
     alone: list[PublishedTable] = []
@@ -130,6 +144,15 @@ def leaderboard(
         from lossbench.views import data
 
         write(data.render_json(blocks, warnings, tables))
+
+
+def _check_margin(margin: float | None, *, runs: bool) -> None:
+    if margin is None:
+        return
+    if not 0 < margin < math.inf:
+        raise ConfigError(f"--equivalence {margin:g}: the margin must be positive", hint="in mIoU points, e.g. 0.3")
+    if runs:
+        raise ConfigError("--runs and --equivalence contradict each other", hint="tests are on the seeds of a loss")
 
 
 def _published(patterns: Mapping[str, str], *, runs: bool) -> list[PublishedTable]:

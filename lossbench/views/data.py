@@ -45,6 +45,10 @@ def render_csv(
                 line |= {key: spread.mean, f"{key}_sd": spread.sd}
             line |= {"reference": block.reference if block.has_reference else ""}
             line |= {f"delta{suffix}": value for suffix, value in _delta(row).items()}
+            if block.margin is not None:
+                from lossbench.views import equivalence
+
+                line |= equivalence.csv_fields(row)
             line |= {key: row.value(key) for key in _DERIVED[1:]}
             if per_class:
                 line |= {f"iou:{name}": row.class_iou(name).mean for name in block.class_names}
@@ -108,7 +112,7 @@ def _plain(value: Any) -> Any:
 
 
 def _block(block: Block) -> dict[str, Any]:
-    return {
+    made: dict[str, Any] = {
         "dataset": block.dataset,
         "backbone": block.backbone,
         "variant": block.variant,
@@ -121,6 +125,13 @@ def _block(block: Block) -> dict[str, Any]:
         "rows": [_row(row, block) for row in block.rows],
         "notes": block.notes,
     }
+    if block.margin is not None:
+        from lossbench.views import equivalence
+
+        made["tests"] = equivalence.json_block(block)
+        for row, line in zip(block.rows, made["rows"], strict=True):
+            line["tested"] = equivalence.json_row(row)
+    return made
 
 
 def _row(row: Row, block: Block) -> dict[str, Any]:

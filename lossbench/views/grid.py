@@ -29,8 +29,10 @@ EXTRA = (
 )
 #: Of tables for documents, where width is not known.
 DOCUMENT = ("n", *BASE[:5], "head_miou", "middle_miou", "tail_miou", *BASE[5:])
+#: Of the tests on the difference, which they follow where they are asked for.
+TESTS = ("p_difference", "p_equivalence", "verdict")
 #: Left to right.
-_ORDER = {key: place for place, key in enumerate(["n", *COLUMNS])}
+_ORDER = {key: place for place, key in enumerate(["n", "miou", "delta", *TESTS, *list(COLUMNS)[2:]])}
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,14 @@ def row_label(row: Row) -> str:
     return f"{row.label} {marks}".rstrip()
 
 
+def wanted(keys: Sequence[str], block: Block) -> list[str]:
+    """`keys` without those that need a reference, if there is none, and with those of the tests asked for."""
+    if not block.has_reference:
+        return [key for key in keys if key not in ("delta", "time_ratio")]
+    tests = () if block.margin is None else TESTS
+    return [key for wish in keys for key in ((wish, *tests) if wish == "delta" else (wish,))]
+
+
 def in_order(keys: Sequence[str]) -> list[str]:
     """Column keys, left to right."""
     return sorted(keys, key=_ORDER.__getitem__)
@@ -91,6 +101,10 @@ def in_order(keys: Sequence[str]) -> list[str]:
 def header(key: str, block: Block) -> Header:
     if key == "n":
         return Header("n")
+    if key in TESTS:
+        from lossbench.views import equivalence  # rarely asked for
+
+        return equivalence.header(key)
     column = COLUMNS[key]
     title = f"{column.title} {block.reference_name}" if key in ("delta", "time_ratio") else column.title
     spread = any(row.n > 1 for row in block.rows)
@@ -102,6 +116,10 @@ def entry(key: str, row: Row, best: float | None) -> Entry:
     """The cell of a summary column. Scores have 2 decimals and their sd over seeds where the column is mIoU."""
     if key == "n":
         return Entry(str(row.n))
+    if key in TESTS:
+        from lossbench.views import equivalence
+
+        return equivalence.entry(key, row)
     value = row.value(key)
     marked = best is not None and not math.isnan(value) and round(value, 2) == best
     if key == "delta":
@@ -123,7 +141,7 @@ def entry(key: str, row: Row, best: float | None) -> Entry:
 def summary_grid(block: Block, keys: Sequence[str]) -> Grid:
     """One row per loss, columns by `keys`."""
     ordered = in_order(keys)
-    best = {key: block.best(key) if key != "n" else None for key in ordered}
+    best = {key: block.best(key) if key in COLUMNS else None for key in ordered}
     grid = Grid(
         [Header("loss", numeric=False), *(header(key, block) for key in ordered)],
         [[Entry(row_label(row)), *(entry(key, row, best[key]) for key in ordered)] for row in block.rows],
@@ -137,20 +155,27 @@ def summary_grid(block: Block, keys: Sequence[str]) -> Grid:
 
 def class_grid(block: Block) -> Grid:
     """IoU per class: one row per class, commonest in training first, one column per loss; mean over seeds."""
-    pixels = np.asarray(block.train_pixels, dtype=np.float64)
-    shares = 100 * pixels / pixels.sum() if pixels.sum() else np.full(len(pixels), np.nan)
-    group = {int(c): name for name, classes in frequency_groups(block.train_pixels).items() for c in classes}
     rows = []
-    for index in np.argsort(-pixels, kind="stable").tolist():
+    for index, line in class_starts(block):
         name = block.class_names[index]
         best = block.best_class_iou(name)
-        line = [Entry(name), Entry(number(float(shares[index]), 3)), Entry(group[index])]
         for row in block.rows:
             value = row.class_iou(name).mean
             line.append(Entry(number(value), best=best is not None and round(value, 2) == best))
         rows.append(line)
     headers = [Header("class", "IoU %", numeric=False), Header("pixels", "train %"), Header("group", "", numeric=False)]
     return Grid(headers + [Header(row_label(row)) for row in block.rows], rows)
+
+
+def class_starts(block: Block) -> list[tuple[int, list[Entry]]]:
+    """Of each class, commonest in training first: its index; name, share of the training pixels, group."""
+    pixels = np.asarray(block.train_pixels, dtype=np.float64)
+    shares = 100 * pixels / pixels.sum() if pixels.sum() else np.full(len(pixels), np.nan)
+    group = {int(c): name for name, classes in frequency_groups(block.train_pixels).items() for c in classes}
+    return [
+        (index, [Entry(block.class_names[index]), Entry(number(float(shares[index]), 3)), Entry(group[index])])
+        for index in np.argsort(-pixels, kind="stable").tolist()
+    ]
 
 
 def runs_grid(runs: Sequence[Run]) -> Grid:
@@ -199,6 +224,10 @@ def footer(block: Block) -> list[str]:
             f"Δ: mIoU minus that of {block.reference} in points, paired over seeds: mean{interval}. "
             f"×: its time per step, paired."
         )
+        if block.margin is not None:
+            from lossbench.views import equivalence
+
+            lines.append(equivalence.note(block))
     if counts[0] == 1:
         lines.append("A row of one seed has no spread and no interval: its differences may be noise.")
     elif counts[0] < 3:

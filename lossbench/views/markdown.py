@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lossbench.runs import Run
 from lossbench.standings import Block
-from lossbench.views.grid import DOCUMENT, Entry, Grid, Header, class_grid, footer, runs_grid, summary_grid
+from lossbench.views.grid import DOCUMENT, Entry, Grid, Header, class_grid, footer, runs_grid, summary_grid, wanted
 
 if TYPE_CHECKING:
     from lossbench.published import PublishedTable
@@ -19,14 +19,14 @@ def render(blocks: Sequence[Block], *, per_class: bool = False, published: Seque
     that stand beside no block."""
     parts = []
     for block in blocks:
-        parts += [f"### {_escape(block.title)}", table(summary_grid(block, document_columns(block)))]
+        parts += [f"### {escape(block.title)}", table(summary_grid(block, document_columns(block)))]
         if per_class:
             parts.append(table(class_grid(block)))
-        parts.append("\n".join(f"- {_escape(note)}" for note in footer(block)))
+        parts.append("\n".join(f"- {escape(note)}" for note in footer(block)))
     for alone in published:
         from lossbench.views.published import grid, note, title
 
-        parts += [f"### {_escape(title(alone))}", table(grid(alone)), f"- {_escape(note(alone))}"]
+        parts += [f"### {escape(title(alone))}", table(grid(alone)), f"- {escape(note(alone))}"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -40,27 +40,28 @@ def render_runs(runs: Sequence[Run]) -> str:
 
 def document_columns(block: Block) -> list[str]:
     """Columns of a table in a document; without the reference's when there is none."""
-    return [key for key in DOCUMENT if block.has_reference or key not in ("delta", "time_ratio")]
+    return wanted(DOCUMENT, block)
 
 
 def table(grid: Grid) -> str:
     """A pipe table."""
     lines = [
-        [_escape(header.one_line) for header in grid.headers],
+        [escape(header.one_line) for header in grid.headers],
         ["---:" if header.numeric else ":---" for header in grid.headers],
         *([_cell(entry) for entry in line] for line in grid.rows),
     ]
     for heading, apart in grid.apart:
-        lines.append([_escape(heading), *[""] * (len(grid.headers) - 1)])
+        lines.append([escape(heading), *[""] * (len(grid.headers) - 1)])
         lines += [[_cell(entry) for entry in line] for line in apart]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _cell(entry: Entry) -> str:
-    text = f"**{_escape(entry.text)}**" if entry.best else _escape(entry.text)
+    text = f"**{escape(entry.text)}**" if entry.best else escape(entry.text)
     return f"{text} {entry.spread}".rstrip()
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """`text` without meaning to Markdown."""
     # Underscores within a word, as in lovasz_softmax, are harmless in GFM and stay readable as source.
     return re.sub(r"[\\|*`<\[\]~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text).replace("\n", " ")

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lossbench.runs import Run
 from lossbench.standings import Block
-from lossbench.views.grid import BASE, EXTRA, Grid, Header, class_grid, footer, runs_grid, summary_grid
+from lossbench.views.grid import BASE, EXTRA, Grid, Header, class_grid, footer, runs_grid, summary_grid, wanted
 
 #: A rule below the headers and nothing else: one for terminals, one of ASCII.
 _RULE = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
@@ -34,7 +34,7 @@ def render(blocks: Sequence[Block], console: Console, *, per_class: bool = False
         print_title(block.title, console)
         draw(summary_grid(block, fitting(block, console)), console)
         if per_class:
-            for grid in _split(class_grid(block), console):
+            for grid in split_classes(class_grid(block), console):
                 console.print()
                 draw(grid, console)
         best = "bold" if console.is_terminal else "*"
@@ -61,9 +61,9 @@ def render_runs(runs: Sequence[Run], console: Console) -> None:
 def fitting(block: Block, console: Console) -> list[str]:
     """The columns that fit: BASE, in its order, with the first column folded if need be; then as many of EXTRA as
     there is room for beside the whole first column. Columns without a single value are left out."""
-    wanted = [key for key in BASE if block.has_reference or key not in ("delta", "time_ratio")]
+    base = wanted(BASE, block)
     if len({row.n for row in block.rows}) > 1:
-        wanted.insert(1, "n")
+        base.insert(1, "n")
     first = _column(summary_grid(block, []), 0, console).width
     taken = 0
 
@@ -77,7 +77,7 @@ def fitting(block: Block, console: Console) -> list[str]:
         return True
 
     keys: list[str] = []
-    for key in wanted:
+    for key in base:
         if not fits(key, _WORDS_MIN) and keys:
             return keys
         keys.append(key)
@@ -216,7 +216,7 @@ def _folded(cell: Text, room: int) -> Text:
     return Text(f"{head} {marks}".rstrip() + f"\n({rest}", style=cell.style)
 
 
-def _split(grid: Grid, console: Console) -> list[Grid]:
+def split_classes(grid: Grid, console: Console) -> list[Grid]:
     """A class table in pieces that fit: each repeats the class column, the first has share and group, too.
     The parameters of a loss are folded in the header."""
     headers = [*grid.headers[:3], *(replace(h, title=_stacked(h.title)) for h in grid.headers[3:])]

@@ -26,7 +26,8 @@ PLAIN = {
     leaderboard: [
         ["--dataset", "str*"], ["--loss=cdfl(omega=0.01)"], ["--per-class"], ["--runs"], ["-f", "csv"],
         ["--format", "latex"], ["--format=json"], ["--output", "a.txt"], ["-o", "b/c.txt"], ["--sort", "miou"],
-        ["--trust-index"], ["--plugin", "a.py"], ["--plugin", "b.py"], ["--results", "somewhere else"],
+        ["--trust-index"], ["--equivalence", "0.3"], ["--equivalence=1"], ["--equivalence", ".5"],
+        ["--equivalence", "x"], ["--plugin", "a.py"], ["--plugin", "b.py"], ["--results", "somewhere else"],
     ],
 }  # fmt: skip
 

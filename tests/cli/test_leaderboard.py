@@ -110,6 +110,10 @@ def test_no_records_is_a_usage_error_with_a_hint(tmp_path):
         (["--plugin", "missing.py"], ConfigError, None),
         (["--json", "--format", "csv"], ConfigError, "give one of them"),
         (["--no-index", "--trust-index"], ConfigError, "give one of them, or neither"),
+        (["--equivalence", "0"], ConfigError, "e.g. 0.3"),
+        (["--equivalence", "nan"], ConfigError, "e.g. 0.3"),
+        (["--equivalence", "inf"], ConfigError, "e.g. 0.3"),
+        (["--equivalence", "0.3", "--runs"], ConfigError, "seeds of a loss"),
     ],
 )
 def test_mistakes_are_one_line_and_a_hint(results, args, kind, hint):
@@ -220,3 +224,31 @@ def test_published_rows_stay_when_every_run_is_stale(results):
     outcome = invoke("--published", "--fresh", "--dataset", "cityscapes", results=results)
     assert outcome.exit_code == 0
     assert "cityscapes / FCN (published" in outcome.stdout
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "csv", "latex", "json"])
+def test_tests_of_the_differences_in_every_format(results, form):
+    without = invoke("--format", form, results=results).stdout
+    tested = invoke("--format", form, "--equivalence", "0.3", results=results).stdout
+    for word in ("p_difference", "p_equivalence") if form in ("csv", "json") else ("p diff", "p equiv", "Schuirmann"):
+        assert word in tested
+        assert word not in without
+    assert "verdict" in tested
+    if form == "json":
+        plain, made = json.loads(without), json.loads(tested)
+        (block,) = made["blocks"]
+        assert block.pop("tests")["margin"] == 0.3
+        assert sum(row.pop("tested") is not None for row in block["rows"]) == 5
+        assert made == plain
+    if form == "csv":
+        plain, made = (list(csv.DictReader(io.StringIO(text))) for text in (without, tested))
+        extra = ("margin", "p_difference", "p_equivalence", "verdict")
+        assert [{key: row[key] for key in row if key not in extra} for row in made] == plain
+
+
+def test_an_audit_reads_a_tested_leaderboard(results, monkeypatch):
+    from lossbench.cli.main import run
+
+    text = invoke("--format", "csv", "--equivalence", "0.3", results=results).stdout
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert run(["audit", "-"]) == 0

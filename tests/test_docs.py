@@ -1,0 +1,131 @@
+"""The pages under docs/ say what their commands print; and the machinery that sees to it works."""
+
+from __future__ import annotations
+
+import pytest
+
+from lossbench.cli.main import run as command_line
+from lossbench.store import Store
+from tests.docs import Block, BlockError, blocks, expected, main, pages, updated
+from tests.factories import put, quickstart
+
+HINT = "run `python -m tests.docs --write`, and look at what changed"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_every_block_is_what_its_command_prints(page):
+    for block in blocks(page):
+        assert block.text == expected(block), f"{block}: not what `{block.command}` prints: {HINT}"
+
+
+PAGE = """# A page
+
+Before.
+
+<!-- run: lossbench leaderboard --loss "c*" -->
+old
+<!-- end -->
+
+Between.
+
+<!-- run: lossbench leaderboard --equivalence 0.3 --format markdown -->
+<!-- end -->
+
+<!-- run: lossbench audit -->
+<!-- end -->
+
+After.
+"""
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A repository with records and a page."""
+    monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path / "cache"))
+    quickstart(Store(tmp_path / "results"))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text(PAGE)
+    return tmp_path
+
+
+def text_of(root):
+    return (root / "docs" / "page.md").read_text()
+
+
+def test_writing_fills_the_blocks_and_nothing_else(root, capsys):
+    assert main([], root) == 1
+    assert text_of(root) == PAGE
+    assert main(["--write"], root) == 0
+    made = text_of(root)
+    assert "page.md: rewritten" in capsys.readouterr().out
+    assert [line for line in made.splitlines() if line.startswith("<!--")] == [
+        line for line in PAGE.splitlines() if line.startswith("<!--")
+    ]
+    assert made.startswith(PAGE[: PAGE.index("old")] + "```text\nstreets / fcn_timm")
+    assert made.endswith("\n```\n<!-- end -->\n\nAfter.\n")
+    assert "markdown -->\n\n### streets / fcn_timm" in made
+    assert "| cdfl(omega=0.01) |" in made
+    assert max(len(line) for line in made.splitlines() if not line.startswith(("|", "- ", "<!--"))) <= 80
+    assert main([], root) == 0
+    assert updated(root / "docs" / "page.md", root) == made
+
+
+def test_it_does_not_depend_on_where_and_by_whom_it_is_run(root, tmp_path, monkeypatch):
+    main(["--write"], root)
+    monkeypatch.setenv("COLUMNS", "133")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("LOSSBENCH_RESULTS", str(tmp_path / "elsewhere"))
+    monkeypatch.chdir("/")
+    assert main([], root) == 0
+
+
+def test_a_changed_record_is_noticed(root):
+    main(["--write"], root)
+    put(Store(root / "results"), loss="ce", seed=1, quality=0.5)
+    assert main([], root) == 1
+
+
+def test_a_new_record_is_noticed(root):
+    main(["--write"], root)
+    put(Store(root / "results"), loss="cdfl", seed=9)
+    assert main([], root) == 1
+
+
+def test_changed_code_is_not_a_change_of_the_page(root, monkeypatch, capsys):
+    """The records of the factories are stale from the start: no file hashes to "aaaaaaaaaaaa"."""
+    monkeypatch.chdir(root)
+    assert command_line(["leaderboard"]) == 0
+    assert "Stale (~)" in capsys.readouterr().out
+    assert main(["--write"], root) == 0
+    assert "~" not in text_of(root)
+    assert "tale" not in text_of(root)
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("<!-- run: lossbench list losses -->\n", "page.md:1: the block has no '<!-- end -->'"),
+        ("a\n<!-- end -->\n", "page.md:2: '<!-- end -->' without"),
+        (
+            "<!-- run: lossbench list losses -->\n" * 2,
+            "page.md:2: the block of line 1",
+        ),
+        ("text <!-- run: lossbench list losses -->\n", "page.md:1: not '<!-- run: lossbench ... -->' on a line"),
+        ("<!-- run: lossbench run x -->\n<!-- end -->\n", "page.md:1: not `lossbench` and one of"),
+        ("<!-- run: rm x -->\n<!-- end -->\n", "page.md:1: not `lossbench` and one of"),
+        ("<!-- run: lossbench leaderboard --loss nix -->\n<!-- end -->\n", "no record matches --loss 'nix'"),
+        ("<!-- run: lossbench leaderboard --nix -->\n<!-- end -->\n", "exits with 2"),
+    ],
+)
+def test_a_block_that_cannot_be_made_is_one_line_with_its_place(root, page, said, capsys):
+    (root / "docs" / "page.md").write_text(page)
+    assert main([], root) == 2
+    error = capsys.readouterr().err
+    assert said in error
+
+
+def test_a_warning_is_no_text_for_a_page(root):
+    next((root / "results").rglob("focal-s1-*.json")).write_text("{")
+    page = root / "docs" / "page.md"
+    with pytest.raises(BlockError, match="not valid JSON"):
+        expected(Block(page, "lossbench leaderboard", 1, 2, ""), root)
