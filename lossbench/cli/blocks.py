@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def read_blocks(
-    results: Path, patterns: Mapping[str, str], *, sort: str, fresh: bool, plugin: Sequence[Path] | None
+    results: Path,
+    patterns: Mapping[str, str],
+    *,
+    fresh: bool,
+    plugin: Sequence[Path] | None,
+    sort: str = "miou",
+    reference: str = "ce",
 ) -> tuple[list[Block], list[str]]:
     """What the leaderboard would show, and one line for each record file that had to be skipped.
 
@@ -36,7 +42,7 @@ def read_blocks(
         )
     require_match(table.conditions, patterns)
     stale = partial(stale_reasons, registries=registries(plugin))
-    blocks = build(table, **patterns, sort=sort, stale=stale, include_stale=not fresh)
+    blocks = build(table, **patterns, sort=sort, reference=reference, stale=stale, include_stale=not fresh)
     if not blocks:
         raise ConfigError("every matching run is stale", hint="leave out --fresh to see them, or run the suite again")
     return blocks, warnings

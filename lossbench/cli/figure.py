@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from lossbench.cli.arguments import Argument, Option
+from lossbench.cli.blocks import read_blocks
 from lossbench.cli.common import (
     DEFAULT_RESULTS,
     DataRootOption,
@@ -20,7 +20,6 @@ from lossbench.cli.common import (
     choose,
     open_store,
     print_json,
-    registries,
     stdout,
     warn,
 )
@@ -121,7 +120,10 @@ def figure(
     if output is not None:
         format_of(output)  # before the work
     store = open_store(results)
-    blocks = _blocks(store, {"dataset": dataset, "backbone": backbone, "loss": loss}, reference, fresh, plugin)
+    patterns = {"dataset": dataset, "backbone": backbone, "loss": loss}
+    blocks, warnings = read_blocks(results, patterns, fresh=fresh, plugin=plugin, reference=reference)
+    for warning in warnings:
+        warn(warning)
     draw: Callable[[], Drawing]
     if kind == "sweep":
         from lossbench.figures.choice import of_variant
@@ -160,30 +162,6 @@ def figure(
     out = stdout()
     out.print(str(path), soft_wrap=True)
     out.print(drawing.caption)
-
-
-def _blocks(
-    store: Store, patterns: dict[str, str], reference: str, fresh: bool, plugin: Sequence[Path] | None
-) -> list[Block]:
-    """What the leaderboard would show. Raises ConfigError when that is nothing."""
-    from lossbench.leaderboard import build
-    from lossbench.provenance import stale_reasons
-    from lossbench.selection import require_match
-
-    table, warnings = store.runs()
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    if not len(table):
-        raise ConfigError(
-            f"no records in {store.root}",
-            hint="run a suite first, e.g. `lossbench run quickstart`, or name another directory with --results",
-        )
-    require_match(table.conditions, patterns)
-    stale = partial(stale_reasons, registries=registries(plugin))
-    blocks = build(table, **patterns, reference=reference, stale=stale, include_stale=not fresh)
-    if not blocks:
-        raise ConfigError("every matching run is stale", hint="leave out --fresh to see them, or run the suite again")
-    return blocks
 
 
 def _panels(
