@@ -107,11 +107,14 @@ class Tested:
         p_equivalence: of TOST.
         verdict: "same" (within the margin), "better" or "worse" (not 0), "same, better" or "same, worse" (not 0, but
             within the margin), or "open": the seeds do not settle it.
+        detectable: a smaller difference than this, in points, is found less than POWER of the time with this row's
+            seeds and spread.
     """
 
     p_difference: float
     p_equivalence: float
     verdict: str
+    detectable: float
 
 
 def compare(paired: Paired | None, margin: float) -> Tested | None:
@@ -127,17 +130,20 @@ def compare(paired: Paired | None, margin: float) -> Tested | None:
     words = ["same"] if p_equivalence <= ALPHA else []
     if p_difference < ALPHA:
         words.append("better" if paired.mean > 0 else "worse")
-    return Tested(p_difference, p_equivalence, ", ".join(words) or "open")
+    found = detectable(paired.sd, paired.n)
+    return Tested(p_difference, p_equivalence, ", ".join(words) or "open", found)
 
 
 @dataclass(frozen=True)
 class Sensitivity:
     """What a table could have found: with the commonest number of seeds `n` and the median standard deviation `sd` of
-    its rows' differences, a difference below `detectable` is found less than POWER of the time."""
+    its rows' differences, a difference below `detectable` is found less than POWER of the time; in the row of the
+    largest standard deviation, one below `worst`. Rows that equal the reference in every seed count only if all do."""
 
     n: int
     sd: float
     detectable: float
+    worst: float
 
 
 def sensitivity(pairs: Sequence[Paired]) -> Sensitivity | None:
@@ -146,5 +152,7 @@ def sensitivity(pairs: Sequence[Paired]) -> Sensitivity | None:
     if not counts:
         return None
     n = max(counts, key=lambda count: (counts[count], count))
-    sd = median(np.array([paired.sd for paired in pairs if paired.sd is not None and paired.n == n]))
-    return Sensitivity(n, sd, detectable(sd, n))
+    spreads = [paired.sd for paired in pairs if paired.sd is not None and paired.n == n]
+    spreads = [sd for sd in spreads if sd > 0] or spreads
+    sd = median(np.array(spreads))
+    return Sensitivity(n, sd, detectable(sd, n), detectable(max(spreads), n))

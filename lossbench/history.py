@@ -63,8 +63,8 @@ class StoreHistory:
         devices = []
         for condition in table.conditions:
             hardware = condition.provenance["hardware"] or {}
-            devices.append(str(hardware.get("gpu") or hardware.get("cpu") or ""))
+            devices.append((str(hardware.get("gpu") or hardware.get("cpu") or ""), bool(hardware.get("gpu"))))
         train, evaluation = (table.costs[:, COSTS.index(key)].tolist() for key in ("train_s", "eval_s"))
         for place, train_s, eval_s in zip(table.condition.tolist(), train, evaluation, strict=True):
             if not (math.isnan(train_s) or math.isnan(eval_s)):
-                yield PastCost(table.conditions[place].cell, train_s, eval_s, devices[place])
+                yield PastCost(table.conditions[place].cell, train_s, eval_s, *devices[place])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -39,12 +39,14 @@ class RunState:
 
 @dataclass(frozen=True)
 class PastCost:
-    """What one finished run took: `Cell.identity`, seconds of training and of evaluation, and on what hardware."""
+    """What one finished run took: `Cell.identity`, seconds of training and of evaluation, on what hardware, and whether
+    that was a GPU."""
 
     cell: Mapping[str, Any]
     train_s: float
     eval_s: float
     hardware: str = ""
+    gpu: bool = False
 
 
 class History(Interface):
@@ -95,15 +97,20 @@ class Summary:
     unknown: int
 
 
-def make_plan(cells: Iterable[Cell], history: History, *, hardware: str = "") -> list[PlannedCell]:
+def make_plan(
+    cells: Iterable[Cell], history: History, *, hardware: str = "", gpus_only: bool = False
+) -> list[PlannedCell]:
     """The state of every cell, in order.
 
     Args:
         cells: of a suite.
         history: the results directory.
         hardware: count only the costs of runs on this hardware (as `PastCost.hardware` names it); empty: of all.
+        gpus_only: count only those of runs on GPUs.
     """
-    estimator = _Estimator(cost for cost in history.costs() if not hardware or cost.hardware == hardware)
+    estimator = _Estimator(
+        cost for cost in history.costs() if (not hardware or cost.hardware == hardware) and (cost.gpu or not gpus_only)
+    )
     plan = []
     for cell in cells:
         run = history.run_state(cell.id)
@@ -134,34 +141,6 @@ def summarise(plan: Iterable[PlannedCell]) -> Summary:
         known=len(known),
         unknown=len(rest) - len(known),
     )
-
-
-@dataclass(frozen=True)
-class GpuHours:
-    """GPU time of what is to run: `expected` over cells with an estimate, and for those without one the `limit` that
-    the suite's time limits set. None: there are no such cells, or no limit for some."""
-
-    expected: float | None
-    limit: float | None
-
-
-def gpu_hours(plan: Iterable[PlannedCell], demand: Callable[[Cell], tuple[float, float | None]]) -> GpuHours:
-    """GPU-hours of the cells that a run would start or is running.
-
-    Args:
-        demand: GPUs a cell asks for, and its time limit in minutes.
-    """
-    expected, limits = [], []
-    for item in plan:
-        gpus, minutes = demand(item.cell)
-        if (item.state not in TO_RUN and item.state != "running") or not gpus:
-            continue
-        if item.estimate is not None:
-            expected.append(gpus * item.estimate.seconds / 3600)
-        else:
-            limits.append(None if minutes is None else gpus * minutes / 60)
-    bounds = [limit for limit in limits if limit is not None]
-    return GpuHours(sum(expected) if expected else None, sum(bounds) if bounds and len(bounds) == len(limits) else None)
 
 
 # --- time ---

@@ -110,9 +110,13 @@ def parts(plugin: Plugin, params: Mapping[str, Any]) -> Iterator[Plugin]:
 
 
 def given_in_terms(parameter: str, terms: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """`terms.1.gamma` for each hyper-parameter a suite spelled out in a term; see `terms_label`."""
+    """`terms.1.gamma` for each hyper-parameter a suite spelled out in a term, at any depth of terms in terms."""
     for index, term in enumerate(terms):
-        yield from (f"{parameter}.{index}.{key}" for key in term if key not in RESERVED)
+        for key, value in term.items():
+            if key not in RESERVED:
+                yield f"{parameter}.{index}.{key}"
+                if isinstance(value, list) and all(isinstance(item, Mapping) and "name" in item for item in value):
+                    yield from given_in_terms(f"{parameter}.{index}.{key}", value)
 
 
 def is_terms(value: Any) -> bool:

@@ -151,4 +151,9 @@ def test_sensitivity_is_of_the_commonest_number_of_seeds():
     assert (made.n, made.sd) == (3, 1.5)
     assert made.detectable == detectable(1.5, 3)
     assert sensitivity([paired(0.1)]) is None
+    still = paired(0.0, 0.0, 0.0)
+    assert sensitivity([still, still, still, paired(0.0, 1.0, 2.0)]).sd == 1, "equal to the reference"
+    assert sensitivity([still]).detectable == 0
+    spread = sensitivity([paired(0.0, 1.0, 2.0), paired(0.0, 1.0, 2.0), paired(0.0, 3.0, 6.0)])
+    assert spread.worst == pytest.approx(3 * spread.detectable)
     assert sensitivity([]) is None

@@ -21,7 +21,8 @@ from lossbench.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from lossbench.plan import GpuHours, PlannedCell
+    from lossbench.gpuhours import GpuHours
+    from lossbench.plan import PlannedCell
     from lossbench.suite_schema import Resources
 
 _SHOWN_REASONS = 8
@@ -35,15 +36,16 @@ def plan(
 ) -> None:
     """Show the cells of a suite by state, and how long the rest will take.
 
-    The same as `lossbench run --dry-run`. Times come from past records of the nearest kind; GPU-hours from them too, or
-    from the suite's time limits. Nothing is started.
+    The same as `lossbench run --dry-run`. Times come from past records of the nearest kind; GPU-hours from those made
+    on GPUs, or from the suite's time limits. Nothing is started.
 
     \b
     Example:
       lossbench plan quickstart
     """
+    from lossbench.gpuhours import gpu_hours
     from lossbench.history import StoreHistory
-    from lossbench.plan import gpu_hours, make_plan
+    from lossbench.plan import make_plan
     from lossbench.suite import load_suite
 
     loaded = load_suite(suite, plugins=plugin or ())
@@ -51,7 +53,8 @@ def plan(
     planned = make_plan(loaded.cells(), history)
     for line in history.warnings:
         warn(line)
-    hours = gpu_hours(planned, lambda cell: _demand(loaded.resources_of(cell)))
+    on_gpus = make_plan(loaded.cells(), history, gpus_only=True)
+    hours = gpu_hours(on_gpus, lambda cell: _demand(loaded.resources_of(cell)))
     if json:
         print_json(plan_json(loaded.name, planned, hours))
     else:

@@ -22,7 +22,7 @@ Optional, found by name:
 * `plain_passes: bool`: for controls. If true, `resample` runs the whole network as a plain script would, so that every
   call updates the running statistics of BatchNorm (weights, training masks and other random numbers stay untouched).
 * `random_shift: tuple[str | int, ...]`: for controls. If not empty, sample order, crops, flips and dropout masks come
-  from another random stream, named by it; initial weights stay. Such a run is not paired with the others.
+  from another random stream, named by it; of what paired runs share, only the initial weights stay.
 * `diagnostics: dict[str, Tensor]`: detached 0-dim tensors about the last forward, cheap to make and made without a
   host sync (no `.item()`); the engine reads them at its log points.
 * `diagnose(logits, target) -> dict[str, Tensor]`: more of them, which may cost time: the engine calls it at its log

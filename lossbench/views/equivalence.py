@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from lossbench.equivalence import ALPHA, POWER, Sensitivity, sensitivity
@@ -39,7 +40,8 @@ def note(block: Block) -> str:
     )
     return text + (
         f"With {found.n} seeds and the median sd of the differences of {_points(found.sd)} points, a difference below "
-        f"{_points(found.detectable)} points is found less than {_share(POWER)}."
+        f"{_points(found.detectable)} points is found less than {_share(POWER)} "
+        f"({_points(found.worst)} in the row of the largest sd)."
     )
 
 
@@ -64,13 +66,14 @@ def csv_fields(row: Row) -> dict[str, Any]:
         "p_difference": math.nan if tested is None else tested.p_difference,
         "p_equivalence": math.nan if tested is None else tested.p_equivalence,
         "verdict": "" if tested is None else tested.verdict,
+        "detectable": math.nan if tested is None else tested.detectable,
     }
 
 
 def json_row(row: Row) -> dict[str, Any] | None:
     if row.tested is None:
         return None
-    return {key: getattr(row.tested, key) for key in TESTS}
+    return asdict(row.tested)
 
 
 def json_block(block: Block) -> dict[str, Any]:
@@ -87,4 +90,5 @@ def json_block(block: Block) -> dict[str, Any]:
         "n": found and found.n,
         "median_sd": found and found.sd,
         "detectable": found and found.detectable,
+        "detectable_worst": found and found.worst,
     }

@@ -242,7 +242,7 @@ def test_tests_of_the_differences_in_every_format(results, form):
         assert made == plain
     if form == "csv":
         plain, made = (list(csv.DictReader(io.StringIO(text))) for text in (without, tested))
-        extra = ("margin", "p_difference", "p_equivalence", "verdict")
+        extra = ("margin", "p_difference", "p_equivalence", "verdict", "detectable")
         assert [{key: row[key] for key in row if key not in extra} for row in made] == plain
 
 

@@ -13,7 +13,8 @@ import lossbench
 from lossbench.cells import Cell
 from lossbench.cli.main import run
 from lossbench.cli.plan import print_plan
-from lossbench.plan import STATES, Estimate, GpuHours, PlannedCell
+from lossbench.gpuhours import GpuHours
+from lossbench.plan import STATES, Estimate, PlannedCell
 from lossbench.provenance import collect
 from lossbench.records import Record
 from lossbench.store import Store
@@ -53,11 +54,13 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return load_suite("mine.yaml")
 
 
-def finish(suite: Suite, cell: Cell, train_s: float) -> None:
+def finish(suite: Suite, cell: Cell, train_s: float, *, gpu: str | None = None) -> None:
     """Put a record of the cell into ./results."""
     provenance = collect(
         cell, suite.registries, data_fingerprint={}, threads=1, device="cpu", command="test", suite=suite.name
     )
+    if gpu:
+        provenance["hardware"]["gpu"] = {"name": gpu}
     record = Record(
         cell=cell.identity,
         labels={"dataset": "tiles", "backbone": "net", "loss": cell.loss.label},
@@ -159,9 +162,11 @@ def test_gpu_hours_come_from_records_and_else_from_time_limits(
     text = SUITE + "resources: {gpus: 0.5, minutes: 120}\n"
     Path("mine.yaml").write_text(text)
     assert plan_of(capsys)["gpu_hours"] == {"expected": None, "limit": 6 * 0.5 * 2}
-    finish(suite, suite.cells()[0], train_s=7199.0)
+    finish(suite, suite.cells()[0], train_s=3.0)
+    assert plan_of(capsys)["gpu_hours"] == {"expected": None, "limit": 5 * 0.5 * 2}, "a CPU's time says nothing"
+    finish(suite, suite.cells()[1], train_s=7199.0, gpu="A GPU")
     hours = plan_of(capsys)["gpu_hours"]
-    assert hours == {"expected": pytest.approx(5 * 0.5 * 2), "limit": None}
+    assert hours == {"expected": pytest.approx(4 * 0.5 * 2), "limit": None}
     Path("mine.yaml").write_text(text.replace(", minutes: 120", ""))
     assert run(["plan", "mine.yaml"]) == 0
-    assert "about 5.0 GPU-hours\n" in capsys.readouterr().out
+    assert "about 4.0 GPU-hours\n" in capsys.readouterr().out
