@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import struct
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,10 @@ from torch import Tensor
 from lossbench.errors import DataError, SetupError
 
 #: What torch.load raises for a truncated or foreign file: the zip reader, the unpickler and torch each have their own.
-UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
+UNREADABLE = (
+    OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, AssertionError, struct.error,
+    pickle.UnpicklingError,
+)  # fmt: skip
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:

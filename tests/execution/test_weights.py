@@ -86,7 +86,7 @@ def test_a_checkpoint_needs_its_spec(tmp_path: Path, capsys: pytest.CaptureFixtu
         torch.save(foreign, path)
         with pytest.raises(DataError, match="is no checkpoint of lossbench"):
             weights.read(path)
-    for content in (b"x", b"", b"PK", b"\x80\x02}q\x00."):
+    for content in (b"x", b"", b"PK", b"\x80\x02}q\x00.", b"\x80\x020.", b"J", b"\x80\x02h\x00."):
         path.write_bytes(content)
         with pytest.raises(DataError, match="cannot be read as a checkpoint") as caught:
             weights.read(path)
