@@ -118,10 +118,13 @@ def find(run: str, store: Store) -> Path:
             "an empty name of a run", hint="give the beginning of its id, its folder or a file of weights"
         )
     path = expand(run)
-    if path.is_file():
-        return path
-    if path.is_dir() and any((path / name).is_file() for name in (_SPEC, FILE)):
-        return _of_folder(path.resolve())
+    try:
+        if path.is_file():
+            return path
+        if path.is_dir() and any((path / name).is_file() for name in (_SPEC, FILE)):
+            return _of_folder(path.resolve())
+    except OSError as error:  # too long a name, no right to look
+        raise UnknownNameError(f"no file or run folder {path} ({error.strerror})") from None
     folders = [folder for folder in (store.root / "runs").glob("*") if folder.name.startswith(run.lower())]
     kept = [folder for folder in folders if any((folder / name).is_file() for name in (FILE, _CHECKPOINT))]
     if len(kept) > 1:

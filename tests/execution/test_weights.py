@@ -148,7 +148,7 @@ def test_finding_a_run(tmp_path: Path, model: nn.Module) -> None:
     with pytest.raises(ConfigError, match="the weights of run ef003333 were not kept") as caught:
         weights.find("ef", store)
     assert "--keep weights" in (caught.value.hint or "")
-    for name in ("9999", "no/such/file", "no.safetensors"):
+    for name in ("9999", "no/such/file", "no.safetensors", "a" * 300):
         with pytest.raises(UnknownNameError):
             weights.find(name, store)
     with pytest.raises(UnknownNameError, match=f"no run folder: {tmp_path} has neither"):
