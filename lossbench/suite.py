@@ -26,6 +26,7 @@ from pydantic import ValidationError
 
 from lossbench.cells import Cell, Component
 from lossbench.errors import ConfigError, ParameterError, did_you_mean
+from lossbench.paths import expand
 from lossbench.protocol import Protocol
 from lossbench.registry import Kind, Plugin, Registry, all_registries, scan_file
 from lossbench.signatures import Param
@@ -128,7 +129,7 @@ def known_suites() -> dict[str, Path]:
 
 def find_suite(path_or_name: str | Path) -> Path:
     """An existing path, else a bare name among `known_suites`. Raises ConfigError with the nearest name."""
-    path = Path(path_or_name).expanduser()
+    path = expand(path_or_name)
     if path.is_file():
         return path
     known = known_suites()
@@ -301,7 +302,7 @@ class _Reader:
         return value
 
     def _absolute(self, path: Path) -> Path:
-        return Path(os.path.normpath(self.folder / path.expanduser()))
+        return Path(os.path.normpath(self.folder / expand(path)))
 
     def _check_override(self, index: int, override: OverrideSpec, base: Protocol) -> None:
         """Each field by itself; how the fields go together is checked per cell."""

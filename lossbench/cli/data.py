@@ -93,39 +93,32 @@ def data(
 
 
 def _where(registry: Registry, name: str | None, data_root: Path | None, json: bool) -> None:
+    from lossbench.cli.dataplace import place, read_from, state
     from lossbench.data.roots import locate_data_root
 
     root, source = locate_data_root(data_root)
     plugins = [registry.get(name)] if name is not None else list(registry)
-    rows = [_place(plugin, root) for plugin in plugins]
+    rows = [place(plugin, root) for plugin in plugins]
     if json:
         print_json({"data_root": str(root), "set_by": source, "datasets": rows})
         return
     out = stdout()
     out.print(f"data root: {root} ({source})", soft_wrap=True)
     table = Table.grid(padding=(0, 2))
+    for overflow in ("ellipsis", "ellipsis", "fold"):  # a path must be whole
+        table.add_column(overflow=overflow, no_wrap=overflow == "ellipsis")
     for row in rows:
-        state = "needs no folder" if row["folder"] is None else "there" if row["there"] else "missing"
-        table.add_row(row["name"], state, row["folder"] or "")
+        elsewhere = read_from(row)
+        table.add_row(row["name"], state(row), elsewhere or row["folder"] or "")
     out.print(table)
-
-
-def _place(plugin: Plugin, root: Path) -> dict[str, Any]:
-    from lossbench.data.roots import dataset_root
-
-    folder = dataset_root(root, plugin.name) if "root" in plugin.facts else None
-    return {
-        "name": plugin.name,
-        "folder": str(folder) if folder else None,
-        "there": folder.is_dir() if folder else True,
-    }
 
 
 def _get(plugin: Plugin, data_root: Path | None, *, url: str | None, yes: bool, json: bool) -> None:
     from lossbench.cli.dataget import get
+    from lossbench.cli.dataplace import place
     from lossbench.data.roots import locate_data_root
 
-    get(plugin, _place(plugin, locate_data_root(data_root)[0]), data_root, url=url, yes=yes, json=json)
+    get(plugin, place(plugin, locate_data_root(data_root)[0]), data_root, url=url, yes=yes, json=json)
 
 
 def _check(
@@ -189,16 +182,15 @@ def _build(
     plugin: Plugin, params: Mapping[str, Any], data_root: Path | None
 ) -> tuple[SegmentationDataset, Path | None]:
     """(the dataset, its folder). Raises DataError when the data is not there at all."""
+    from lossbench.cli.dataplace import beside
     from lossbench.data.roots import dataset_root, locate_data_root, require_dataset_root
 
     root = None
     if "root" in plugin.facts:
-        loaded = plugin.load()
         parent = locate_data_root(data_root)[0]
-        if any(dataset_root(parent, name).is_dir() for name in getattr(loaded, "beside", ())):
-            root = dataset_root(parent, plugin.name)  # its files may lie there: it says itself what is missing
-        else:
-            how = getattr(loaded, "how_to_get", "")
+        root = dataset_root(parent, plugin.name)
+        if not beside(plugin, parent):  # else its files may lie there: it says itself what is missing
+            how = getattr(plugin.load(), "how_to_get", "")
             root = require_dataset_root(plugin.name, how_to_get=how, given=data_root)
     try:
         return plugin.build(params, root=root), root

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lossbench.cli.common import print_json, stderr, stdout
-from lossbench.errors import ConfigError, DataError, ParameterError, SetupError
+from lossbench.cli.dataplace import is_readable, read_from, state
+from lossbench.errors import ConfigError, SetupError
 
 if TYPE_CHECKING:
     from lossbench.data.download import Progress
@@ -25,13 +26,17 @@ def get(
     """Print how to get the dataset; where that is allowed to anybody, fetch it (not with `json`, which only reads).
 
     Args:
-        place: "name", "folder" (where it belongs, None for nowhere) and "there" of the dataset.
+        place: see `dataplace.place`.
         url: another address of the archive.
 
     Raises:
-        ConfigError: `url` for a dataset that is not fetched.
+        ConfigError: `url` is no address, or for a dataset that is not fetched.
         SetupError: see `download.obtain`.
     """
+    if url is not None:
+        from lossbench.data.download import check_url
+
+        check_url(url)
     loaded = plugin.load()
     archives: list[Archive] = list(getattr(loaded, "archives", ()))
     fetchable = next((archive for archive in archives if archive.fetchable), None)
@@ -56,8 +61,10 @@ def _print(facts: dict[str, Any], archives: list[Archive]) -> None:
         if archive.md5:
             out.print(f"    expected MD5: {archive.md5}", soft_wrap=True)
     if facts["folder"]:
-        state = "there" if facts["there"] else "missing"
-        out.print(f"{'goes into' if archives else 'expected at'}: {facts['folder']} ({state})", soft_wrap=True)
+        out.print(
+            f"{'goes into' if archives else 'expected at'}: {facts['folder']} ({read_from(facts) or state(facts)})",
+            soft_wrap=True,
+        )
     for label in ("licence", "homepage"):
         if facts[label]:
             out.print(f"{label}: {facts[label]}", soft_wrap=True)
@@ -68,7 +75,7 @@ def _fetch(plugin: Plugin, archive: Archive, folder: Path, data_root: Path | Non
     from lossbench.data.roots import data_root as require_data_root
 
     console = stderr()
-    if _is_there(plugin, folder):
+    if is_readable(plugin, folder):
         console.print(f"nothing to do: it is there; look at it with `lossbench data check {plugin.name}`")
         return
     if (folder / archive.top).exists():
@@ -91,14 +98,6 @@ def _fetch(plugin: Plugin, archive: Archive, folder: Path, data_root: Path | Non
             say=lambda message: console.print(message, soft_wrap=True),
         )
     console.print(f"done; look at it with `lossbench data check {plugin.name}`", soft_wrap=True)
-
-
-def _is_there(plugin: Plugin, folder: Path) -> bool:
-    try:
-        dataset = plugin.build({}, root=folder)
-        return all(len(dataset.names(split)) > 0 for split in dataset.splits)
-    except (DataError, ParameterError):
-        return False
 
 
 @contextmanager

@@ -55,7 +55,8 @@ def predict(
 ) -> None:
     """Write the label maps that trained cells predict, one file an image.
 
-    The weights must have been kept (`lossbench run SUITE --keep weights`). png: palette PNGs of train ids, named as
+    The weights must have been kept (`lossbench run SUITE --keep weights`). Of an unfinished run nothing is predicted,
+    unless its checkpoint is given as a file. png: palette PNGs of train ids, named as
     the images. cityscapes: grey PNGs of the 34 label ids, named so that the official evaluator and the server find
     them; for the server, take --split test and zip the folder.
 
@@ -66,7 +67,9 @@ def predict(
     choose(form, FORMATS, "format")
     from lossbench import metrics
     from lossbench.execution import weights as kept
+    from lossbench.paths import expand
 
+    out = expand(out)
     store = open_store(results)
     paths = [kept.find(run, store) for run in runs]
     if len({path.resolve() for path in paths}) < len(paths):
@@ -75,17 +78,20 @@ def predict(
     rows: list[dict[str, Any]] = []
     for path in paths:
         weights = kept.read(path)
-        cell = weights.cell
+        cell, step = weights.cell, weights.step
+        if step is not None:
+            warn(f"{path} is a checkpoint, step {step} of {cell.protocol.iterations}: not the result of run {cell.id}")
         where = out / cell.id if several else out
         predicted = _predict(
             weights, split=split or cell.protocol.eval_split, form=form, out=where, device=device,
             data_root=data_root, plugins=plugin,
         )  # fmt: skip
-        if split in (None, cell.protocol.eval_split):
+        if step is None and split in (None, cell.protocol.eval_split):
             _compare(weights, predicted, store)
         rows.append({
             "run": cell.id,
             "name": cell.name,
+            "step": step,
             "split": split or cell.protocol.eval_split,
             "images": predicted.images,
             "miou": None if predicted.confusion is None else 100 * metrics.mean_iou(predicted.confusion),
@@ -96,8 +102,9 @@ def predict(
         return
     for row in rows:
         score = "no labels to score by" if row["miou"] is None else f"mIoU {row['miou']:.2f} %"
+        state = "" if row["step"] is None else f" at step {row['step']}"
         stdout().print(
-            f"{row['run']} {row['name']}: {row['split']}, {row['images']} images, {score}, {row['folder']}",
+            f"{row['run']} {row['name']}{state}: {row['split']}, {row['images']} images, {score}, {row['folder']}",
             soft_wrap=True,
         )
 
@@ -126,7 +133,7 @@ def _predict(
             known,
             split=split,
             form=form,
-            out=out.expanduser(),
+            out=out,
             data_root=find_data_root(data_root),
             cache_root=cache_root(),
             device=devices.parse(device)[0],

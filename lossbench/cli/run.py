@@ -23,6 +23,7 @@ from lossbench.cli.common import (
     stdout,
     warn,
 )
+from lossbench.execution.spec import KEEP_IMAGES
 
 if TYPE_CHECKING:
     from lossbench.cells import Cell
@@ -57,7 +58,7 @@ def run(
     ] = None,
     keep_images: Annotated[
         int, typer.Option(min=0, help="Validation images whose predictions stay, for `figure panels`.")
-    ] = 4,
+    ] = KEEP_IMAGES,
     checkpoint_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
 ) -> None:
     """Run every cell of a suite that has no record yet, then print the leaderboard.

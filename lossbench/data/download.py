@@ -30,6 +30,19 @@ _AGAIN = "run it again: it goes on where it stopped"
 Progress = Callable[[int, int | None], None]
 
 
+def check_url(url: str) -> None:
+    """Raises ConfigError unless `url` is an http or https address that can be asked."""
+    try:
+        parts = urlparse(url)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0  # asking raises ValueError
+    except ValueError as error:
+        raise ConfigError(f"'{url}' is no address ({error})") from None
+    if not sound:
+        raise ConfigError(f"'{url}' is no http or https address")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ConfigError(f"'{url}' has characters that an address cannot have", hint="write them as %20 and the like")
+
+
 def obtain(
     url: str,
     md5: str,
@@ -52,8 +65,7 @@ def obtain(
         ConfigError: the address is not http or https.
         SetupError: no connection, no room, another checksum, a damaged archive, something in the way.
     """
-    if urlparse(url).scheme not in ("http", "https"):
-        raise ConfigError(f"'{url}' is no http or https address")
+    check_url(url)
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         with _sole(part):
@@ -104,7 +116,7 @@ def fetch(url: str, part: Path, on_bytes: Progress) -> None:
         if error.code == 416 and have:  # nothing is left to send: the checksum will tell
             return
         raise SetupError(f"{url}: the server says {error.code} {error.reason}", hint="try a mirror: --url") from None
-    except (URLError, HTTPException, TimeoutError) as error:
+    except (URLError, HTTPException, TimeoutError, UnicodeError) as error:  # UnicodeError: no name of a host
         raise _unreachable(url, getattr(error, "reason", error)) from None
     if total is not None and done < total:
         raise SetupError(f"{url}: the connection ended after {megabytes(done)} of {megabytes(total)}", hint=_AGAIN)

@@ -8,6 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from lossbench.errors import DataError
+from lossbench.paths import expand
 
 DATA_VARIABLE = "LOSSBENCH_DATA"
 CACHE_VARIABLE = "LOSSBENCH_CACHE"
@@ -17,10 +18,10 @@ def locate_data_root(given: Path | None = None) -> tuple[Path, str]:
     """The data root and what set it: `given` ("--data-root"), the environment variable LOSSBENCH_DATA, or the
     platform's folder for user data ("default"). The folder need not exist: `streets` needs none."""
     if given is not None:
-        return given.expanduser().absolute(), "--data-root"
+        return expand(given).absolute(), "--data-root"
     value = os.environ.get(DATA_VARIABLE, "")
     if value.strip():
-        return Path(value).expanduser().absolute(), DATA_VARIABLE
+        return expand(value).absolute(), DATA_VARIABLE
     return Path(platformdirs.user_data_dir("lossbench", appauthor=False)), "default"
 
 
@@ -56,5 +57,5 @@ def cache_root() -> Path:
     """Where decoded datasets are kept: LOSSBENCH_CACHE, else the platform's folder for caches. May not exist yet."""
     value = os.environ.get(CACHE_VARIABLE, "")
     if value.strip():
-        return Path(value).expanduser().absolute()
+        return expand(value).absolute()
     return Path(platformdirs.user_cache_dir("lossbench", appauthor=False))

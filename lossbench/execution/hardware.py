@@ -7,12 +7,15 @@ import sys
 
 import torch
 
-from lossbench.errors import SetupError
+from lossbench.errors import ConfigError, SetupError
 
 
 def require_device(name: str) -> torch.device:
-    """The device of that name. Raises SetupError when this torch does not see it."""
-    device = torch.device(name)
+    """The device of that name. Raises ConfigError when it is no name, SetupError when this torch does not see it."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"'{name}' is no device", hint="use cpu, mps or cuda:0") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SetupError(f"device {name} was asked for, but this torch sees no CUDA device", hint="use --device cpu")
     return device

@@ -61,18 +61,21 @@ class LabelMapWriter:
     """Writes predictions into a folder that appears when all are there: an interrupted run leaves no half.
 
     Args:
-        folder: where they go. Raises ConfigError when something is in it.
+        folder: where they go. Raises ConfigError when something is in it, or nothing is above it.
         names: of the images, by index.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], form: Format) -> None:
         self.folder, self._names, self._form = folder, names, form
-        self._partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         try:
+            self.folder = folder = folder.resolve()  # `.` and `..` have no name to put another beside
+            if not folder.name:
+                raise ConfigError(f"{folder} is a root", hint="give a folder below it as --out")
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
                 raise ConfigError(f"{folder} is not empty", hint="give another --out, or remove it")
+            self._partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
             self._partial.mkdir(parents=True)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
             raise self._unwritable(error) from None
 
     def __call__(self, index: int, labels: NDArray[np.uint8]) -> None:
@@ -88,6 +91,11 @@ class LabelMapWriter:
     def finish(self) -> None:
         """Move them into place. Raises SetupError."""
         try:
+            if self.folder == Path.cwd():  # replaced, it would be gone under the feet of the user's shell
+                for entry in list(self._partial.iterdir()):
+                    entry.rename(self.folder / entry.name)
+                self._partial.rmdir()
+                return
             if self.folder.is_dir():
                 self.folder.rmdir()
             self._partial.rename(self.folder)
@@ -98,5 +106,6 @@ class LabelMapWriter:
         """Remove what was written so far."""
         shutil.rmtree(self._partial, ignore_errors=True)
 
-    def _unwritable(self, error: OSError) -> SetupError:
-        return SetupError(f"cannot write predictions to {self.folder} ({error.strerror or error})")
+    def _unwritable(self, error: OSError | RuntimeError) -> SetupError:
+        why = getattr(error, "strerror", None) or error
+        return SetupError(f"cannot write predictions to {self.folder} ({why})")

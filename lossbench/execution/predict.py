@@ -18,7 +18,8 @@ from lossbench.data.build import Progress
 from lossbench.data.cache import open_split
 from lossbench.data.roots import dataset_root
 from lossbench.datasets.base import SegmentationDataset
-from lossbench.errors import DataError, SetupError, did_you_mean
+from lossbench.errors import DataError, did_you_mean
+from lossbench.execution.hardware import require_device
 from lossbench.execution.labelmaps import FORMATS, LabelMapWriter
 from lossbench.execution.weights import Weights
 from lossbench.plugin import Plugin
@@ -62,15 +63,14 @@ def predict_split(
         DataError: the data is missing or not what the weights were trained on.
         SetupError: no such device, or `out` cannot be written.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise SetupError(f"device {device} was asked for, but this torch sees no CUDA device", hint="use --device cpu")
+    place = require_device(device)
     cell = weights.cell
     root = dataset_root(data_root, cell.dataset.name)
     dataset: SegmentationDataset = registries["dataset"].get(cell.dataset.name).build(cell.dataset.params, root=root)
     if weights.class_names and tuple(dataset.class_names) != weights.class_names:
         raise DataError(f"{cell.dataset.label}: its classes are not those that the weights were trained on")
     encode = FORMATS[form](dataset)
-    model = _model(weights, registries["backbone"].get(cell.backbone.name), dataset.num_classes).to(device)
+    model = _model(weights, registries["backbone"].get(cell.backbone.name), dataset.num_classes).to(place)
     unlabelled = split in getattr(dataset, "unlabelled_splits", ())
     names = dataset.unlabelled_names(split) if unlabelled else _names(dataset, split)  # type: ignore[attr-defined]
     cached = (
@@ -80,13 +80,13 @@ def predict_split(
     confusion = None
     try:
         if cached is None:
-            _unscored(model, cell, dataset, split, torch.device(device), writer, on_image)
+            _unscored(model, cell, dataset, split, place, writer, on_image)
         else:
             result = evaluate(
                 model,
                 cached,
                 dataset.num_classes,
-                torch.device(device),
+                place,
                 channels_last=cell.protocol.channels_last,
                 on_batch=on_image,
                 on_prediction=writer,

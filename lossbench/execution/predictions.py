@@ -20,15 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lossbench.data.cache import CachedSplit
+from lossbench.execution.spec import KEEP_IMAGES
 
-#: Images whose predictions a run keeps.
-SHOWN = 4
 INDEX = "index.json"
 #: Only every so many-th pixel in both directions is looked at to see which classes an image holds.
 _STRIDE = 4
 
 
-def shown_images(holds: NDArray[np.bool_], count: int = SHOWN) -> list[int]:
+def shown_images(holds: NDArray[np.bool_], count: int = KEEP_IMAGES) -> list[int]:
     """Indices of the images to show, rising: one of each of `count` equal stretches of the split, so that the scenes
     differ; within a stretch the one of the most and the rarest classes (the sum over its classes of one over the
     number of images that hold the class); of equals the first.
@@ -99,7 +98,9 @@ class KeptPredictions:
         everything: keep the predictions of all images.
     """
 
-    def __init__(self, run_dir: Path, split: CachedSplit, *, images: int = SHOWN, everything: bool = False) -> None:
+    def __init__(
+        self, run_dir: Path, split: CachedSplit, *, images: int = KEEP_IMAGES, everything: bool = False
+    ) -> None:
         self.folder, self._split, self._everything = run_dir / "predictions", split, everything
         self._shown = shown_images(classes_held(split), images) if images else []
         shutil.rmtree(self.folder, ignore_errors=True)

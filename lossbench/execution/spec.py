@@ -18,6 +18,8 @@ EXIT_FAILED = 1
 EXIT_CHECKPOINTED = 75
 #: Another process holds this cell.
 EXIT_BUSY = 76
+#: Images whose predictions a run keeps for figures, if not told otherwise.
+KEEP_IMAGES = 4
 #: Set in the environment of the fork server, and of no process else.
 FORK_SERVER = "LOSSBENCH_FORK_SERVER"
 
@@ -48,7 +50,7 @@ class Spec:
     threads: int = 1
     checkpoint_every_s: float = 60.0
     keep: tuple[str, ...] = ()
-    keep_images: int = 4
+    keep_images: int = KEEP_IMAGES
     suite: str = ""
     command: str = ""
     #: `provenance.code_hash` of each plugin, taken before the fork server imported them.

@@ -17,7 +17,7 @@ from lossbench.execution.base import Job, Observer, Outcome
 from lossbench.execution.local import LocalExecutor
 from lossbench.execution.plugins import code_hashes, plugin_modules
 from lossbench.execution.scheduler import Scheduler
-from lossbench.execution.spec import Spec, write_json
+from lossbench.execution.spec import KEEP_IMAGES, Spec, write_json
 from lossbench.execution.worker import describe_error
 from lossbench.registry import Kind, Registry
 from lossbench.store import Store
@@ -36,7 +36,7 @@ class RunOptions:
     threads: int | None = None
     checkpoint_every_s: float = 60.0
     keep: tuple[str, ...] = ()
-    keep_images: int = 4
+    keep_images: int = KEEP_IMAGES
     suite: str = ""
     command: str = ""
 

@@ -18,13 +18,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lossbench.cells import Cell
-from lossbench.errors import ConfigError, DataError, SetupError, UnknownNameError
+from lossbench.errors import ConfigError, DataError, RecordError, SetupError, UnknownNameError
 from lossbench.execution.spec import Spec
+from lossbench.paths import expand
 from lossbench.store import Store
 from lossbench.training import checkpoint
 
 FILE = "model.safetensors"
 _CHECKPOINT = "checkpoint.pt"
+_SPEC = "spec.json"
 _KEEP = (
     "train it with `lossbench run SUITE --keep weights`; where it has a record, into other --results: a finished cell "
     "is not trained again"
@@ -33,12 +35,16 @@ _KEEP = (
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict, the cell it was trained as, the classes it tells apart, and the user's plugin files it needs."""
+    """A state dict, the cell it was trained as, the classes it tells apart, and the user's plugin files it needs.
+
+    `step`: after how many steps a checkpoint was written; None when these are the final weights.
+    """
 
     cell: Cell
     class_names: tuple[str, ...]
     plugins: tuple[Path, ...]
     state: dict[str, Tensor]
+    step: int | None = None
 
 
 def save(folder: Path, model: nn.Module, cell: Cell, class_names: Sequence[str], plugins: Sequence[Path]) -> Path:
@@ -58,12 +64,17 @@ def save(folder: Path, model: nn.Module, cell: Cell, class_names: Sequence[str],
 
 
 def read(path: Path) -> Weights:
-    """The weights that `save` wrote, or those of the checkpoint of an unfinished run. Raises DataError."""
-    facts, state = _read_checkpoint(path) if path.suffix == ".pt" else _read_safetensors(path)
+    """The weights that `save` wrote, or those of a checkpoint (`.pt`), then with its `step`. Raises DataError."""
+    step = None
+    if path.suffix == ".pt":
+        facts, checkpointed = _read_checkpoint(path)
+        state, step = checkpointed["model"], checkpointed["step"]
+    else:
+        facts, state = _read_safetensors(path)
     try:
         cell = Cell.from_json(facts["cell"])
-        return Weights(cell, tuple(facts["class_names"]), tuple(Path(file) for file in facts["plugins"]), state)
-    except (KeyError, TypeError, ValueError) as error:  # pydantic's errors are ValueErrors
+        return Weights(cell, tuple(facts["class_names"]), tuple(Path(file) for file in facts["plugins"]), state, step)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # pydantic's errors are ValueErrors
         words = str(error).strip().splitlines() or [""]
         raise DataError(f"{path}: the weights of a cell that this lossbench does not know ({words[0]})") from None
 
@@ -77,41 +88,86 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise DataError(f"{path}: cannot be read as safetensors ({error})") from None
     if said is None:
         raise DataError(f"{path}: does not say which cell it is of", hint="give one that lossbench wrote")
-    return json.loads(said), state
+    try:
+        return json.loads(said), state
+    except (ValueError, RecursionError):
+        raise DataError(f"{path}: what its header says of its cell is damaged") from None
 
 
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    state = checkpoint.load(path)
-    spec = path.with_name("spec.json")
-    if state is None or not spec.is_file():
-        what = "cannot be read" if state is None else f"has no {spec.name} beside it, which says what it is of"
-        raise DataError(f"{path}: {what}")
-    told = Spec.read(spec)
-    return {"cell": told.cell, "class_names": (), "plugins": told.plugins}, state["model"]
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    state = checkpoint.read(path)
+    spec = path.with_name(_SPEC)
+    if not spec.is_file():
+        raise DataError(f"{path}: has no {_SPEC} beside it, which says what it is of")
+    try:
+        told = Spec.read(spec)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{spec}: cannot be read, and it says what {path.name} is of ({error})") from None
+    return {"cell": told.cell, "class_names": (), "plugins": told.plugins}, state
 
 
 def find(run: str, store: Store) -> Path:
-    """The weights meant by `run`: a file, a run folder, or the beginning of a run's id.
+    """The weights meant by `run`: a file (of a checkpoint, too), a run folder, or the beginning of a run's id.
 
     Raises:
         UnknownNameError: no such run.
-        ConfigError: several runs begin so, or its weights were not kept.
+        ConfigError: several runs begin so, it is unfinished, or its weights were not kept.
     """
-    path = Path(run).expanduser()
-    if path.is_file():
-        return path
-    folders = (
-        [path] if path.is_dir() else [f for f in (store.root / "runs").glob("*") if f.name.startswith(run.lower())]
-    )
-    found = [file for folder in folders for file in (folder / FILE, folder / _CHECKPOINT) if file.is_file()]
-    ids = {file.parent for file in found}
-    if len(ids) > 1:
-        raise ConfigError(f"'{run}' is the beginning of {len(ids)} runs", hint="give more of the id")
-    if found:
-        return found[0]
+    if not run.strip():
+        raise ConfigError(
+            "an empty name of a run", hint="give the beginning of its id, its folder or a file of weights"
+        )
+    path = expand(run)
+    try:
+        if path.is_file():
+            return path
+        if path.is_dir() and any((path / name).is_file() for name in (_SPEC, FILE)):
+            return _of_folder(path.resolve())
+    except OSError as error:  # too long a name, no right to look
+        raise UnknownNameError(f"no file or run folder {path} ({error.strerror})") from None
+    folders = [folder for folder in (store.root / "runs").glob("*") if folder.name.startswith(run.lower())]
+    kept = [folder for folder in folders if any((folder / name).is_file() for name in (FILE, _CHECKPOINT))]
+    if len(kept) > 1:
+        raise ConfigError(f"'{run}' is the beginning of {len(kept)} runs", hint="give more of the id")
     if folders:
-        raise ConfigError(f"the weights of run {folders[0].name} were not kept", hint=_KEEP)
+        return _of_folder((kept or folders)[0])
+    if path.is_dir():
+        raise UnknownNameError(f"no run folder: {path} has neither {_SPEC} nor {FILE}")
     if len(Path(run).parts) > 1 or Path(run).suffix:
         raise UnknownNameError(f"no file or run folder {path}")
-    record = store.find(run).record
-    raise ConfigError(f"the weights of run {record.id} were not kept", hint=_KEEP)
+    raise _not_kept(store.find(run).record.id)
+
+
+def _of_folder(folder: Path) -> Path:
+    """The final weights in a run folder. Raises ConfigError when there are none, or none yet."""
+    partial = folder / _CHECKPOINT
+    if partial.is_file() and not _has_record(folder):  # beside a record it is a leftover
+        raise ConfigError(
+            f"run {folder.name} is unfinished{_progress(partial)}",
+            hint=f"finish it with `lossbench run`; to have it as it is, give its file {partial}",
+        )
+    if (folder / FILE).is_file():
+        return folder / FILE
+    raise _not_kept(folder.name)
+
+
+def _has_record(folder: Path) -> bool:
+    """Whether the results that a run folder (results/runs/<id>) lies in hold the record of the run."""
+    try:
+        Store(folder.parent.parent).find(folder.name)
+    except (UnknownNameError, RecordError):
+        return False
+    return True
+
+
+def _progress(partial: Path) -> str:
+    """`, step 3 of 8` of a checkpoint; nothing when it cannot be read."""
+    try:
+        weights = read(partial)
+    except DataError:
+        return ""
+    return f", step {weights.step} of {weights.cell.protocol.iterations}"
+
+
+def _not_kept(run: str) -> ConfigError:
+    return ConfigError(f"the weights of run {run} were not kept", hint=_KEEP)

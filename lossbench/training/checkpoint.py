@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench.errors import SetupError
+from lossbench.errors import DataError, SetupError
 
 #: What torch.load raises for a truncated or foreign file: the zip reader, the unpickler and torch each have their own.
-UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
+UNREADABLE = (
+    OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, AssertionError, struct.error,
+    pickle.UnpicklingError,
+)  # fmt: skip
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -39,10 +44,28 @@ def load(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return _load(path)
     except UNREADABLE as error:
         print(f"checkpoint {path} cannot be read ({type(error).__name__}: {error}): starting anew", flush=True)
         return None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The state saved at `path`, for who wants this one and no other. Says nothing. Raises DataError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other kinds of file that torch knows
+            state = _load(path)
+    except UNREADABLE as error:
+        # Not the words: torch's are a page of advice to load it in a way that runs what is in it.
+        raise DataError(f"{path}: cannot be read as a checkpoint ({type(error).__name__})") from None
+    if not (isinstance(state, dict) and isinstance(state.get("model"), dict) and isinstance(state.get("step"), int)):
+        raise DataError(f"{path}: is no checkpoint of lossbench")
+    return state
+
+
+def _load(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 

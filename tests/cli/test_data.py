@@ -50,7 +50,12 @@ def test_where(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said["set_by"] == "LOSSBENCH_DATA"
     places = {row["name"]: row for row in said["datasets"]}
     assert list(places) == Registry("dataset").names()
-    assert places["camvid"] == {"name": "camvid", "folder": str(home / "data" / "camvid"), "there": False}
+    assert places["camvid"] == {
+        "name": "camvid",
+        "folder": str(home / "data" / "camvid"),
+        "there": False,
+        "read_from": [],
+    }
     assert places["streets"]["folder"] is None
     (home / "data" / "camvid").mkdir()
     assert run(["data", "where", "camvid"]) == 0
@@ -202,6 +207,34 @@ def test_check_of_a_published_dataset(home: Path, capsys: pytest.CaptureFixture[
         assert f"{name}: images: train 3, val 2" in out
         assert "labels: trainval/*.mat, split list: ImageSets/Main/{train,val}.txt" in out
         assert "warning: train: 3 images, the published split has 4998 or 4996" in out
+    capsys.readouterr()
+    folders = [str(home / "data" / name) for name in ("pascal_context", "voc2010")]
+    assert run(["data", "where", "pascal_context_paper20", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["datasets"]
+    assert (row["there"], row["read_from"]) == (True, folders)
+    for action in ("where", "get"):
+        assert run(["data", action, "pascal_context_paper20"]) == 0
+        out = capsys.readouterr().out
+        assert "read from pascal_context, voc2010" in out
+        assert "missing" not in out
     (home / "data" / "pascal_context" / "trainval" / "2008_000009.mat").unlink()
     assert run(["data", "check", "pascal_context"]) == 3
     assert "no label " in capsys.readouterr().out
+
+
+def test_images_alone_are_not_a_dataset(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder that holds another's images is there, but no labels are."""
+    trees.pascal_context(home / "labels", images=home / "data" / "voc2010")
+    assert run(["data", "where", "pascal_context", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["datasets"]
+    assert (row["there"], row["read_from"]) == (False, [])
+
+
+def test_where_shows_whole_paths(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOSSBENCH_DATA", str(home / ("long" * 30)))
+    assert run(["data", "where", "camvid"]) == 0
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert "".join(out.partition("missing")[2].split()) == str(home / ("long" * 30) / "camvid")

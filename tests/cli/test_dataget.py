@@ -76,3 +76,27 @@ def test_get_asks_on_a_terminal(trusted: Served, root: Path, monkeypatch: pytest
     assert trusted.asked == []
     assert run(["data", "get", "voc2010", "--url", trusted.url, "--yes"]) == 0
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("http://[::1", "'http://[::1' is no address (Invalid IPv6 URL)"),
+        ("http://host:x/a.tar", "'http://host:x/a.tar' is no address ("),
+        ("ftp://x", "'ftp://x' is no http or https address"),
+        ("", "'' is no http or https address"),
+        ("http:///a.tar", "'http:///a.tar' is no http or https address"),
+        ("http://host/b\u00e4r.tar", "has characters that an address cannot have"),
+        ("http://host/a b.tar", "has characters that an address cannot have"),
+    ],
+)
+@pytest.mark.parametrize("more", [["--yes"], ["--json"]])
+def test_the_address_is_looked_at_first(
+    root: Path, url: str, error: str, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", "get", "voc2010", "--url", url, *more]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert error in said.err
+    assert not root.exists()

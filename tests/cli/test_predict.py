@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def call(trained: tuple[Path, Cell, Record], monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("LOSSBENCH_CACHE", str(home / "cache"))
     monkeypatch.setenv("LOSSBENCH_DATA", str(home / "data"))
     monkeypatch.setenv("COLUMNS", "80")
-    return lambda *words: run(["predict", *map(str, words), "--results", str(home), "--device", "cpu"])
+    return lambda *words: run(["predict", "--results", str(home), "--device", "cpu", *map(str, words)])
 
 
 def test_official_scores_of_the_written_files_are_the_record_s(
@@ -56,7 +57,7 @@ def test_official_scores_of_the_written_files_are_the_record_s(
     said = capsys.readouterr()
     assert "counted otherwise" not in said.err
     (row,) = json.loads(said.out)
-    assert (row["run"], row["split"], row["images"]) == (cell.id, "val", 5)
+    assert (row["run"], row["split"], row["images"], row["step"]) == (cell.id, "val", 5, None)
     theirs = evaluate_cityscapes(home / "data" / "cityscapes", tmp_path / "out", tmp_path / "export")
     expected = [theirs["classScores"][name] for name in record.class_names]
     np.testing.assert_allclose(metrics.iou(record.confusion), expected, rtol=0, atol=1e-9, equal_nan=True)
@@ -114,6 +115,10 @@ def test_train_ids_of_several_runs(
         (["--format", "citscapes"], 2, "unknown format 'citscapes'", "did you mean 'cityscapes'?"),
         (["--split", "vall"], 3, "cityscapes has no split 'vall'", "did you mean 'val'?"),
         (["--data-root", "nowhere"], 3, "no folder", ""),
+        (["--data-root", "~no-such-user/x"], 2, "~no-such-user/x: no home folder for ~no-such-user", "./~"),
+        (["--out", "~no-such-user/x"], 2, "~no-such-user/x: no home folder for ~no-such-user", "./~"),
+        (["--out", "/"], 2, "/ is a root", "a folder below it"),
+        (["--device", "cuda:x"], 2, "'cuda:x' is no device", "use cpu, mps or cuda:0"),
     ],
 )
 def test_mistakes(
@@ -140,3 +145,33 @@ def test_a_run_without_weights_says_how_to_keep_them(
     err = capsys.readouterr().err
     assert f"the weights of run {cell.id} were not kept" in err
     assert "--keep weights" in err.replace("\n", " ")
+
+
+def test_a_checkpoint_is_taken_only_when_it_is_named(
+    trained: tuple[Path, Cell, Record], call: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that was stopped before its last step, in results of its own."""
+    home, cell, _ = trained
+    spec = make_spec(cell, tmp_path / "other", home / "cache")
+    spec = replace(spec, data_root=home / "data")
+    calls = iter([False] * 4)
+    assert CellRun(spec, should_stop=lambda: next(calls, True)).run() is None
+    file = spec.run_dir / "checkpoint.pt"
+    for name in (cell.id[:8], spec.run_dir):
+        assert call("--results", tmp_path / "other", name, "--out", tmp_path / "out") == 2
+        said = capsys.readouterr()
+        assert f"error: run {cell.id} is unfinished, step 4 of 6\n" in said.err
+        assert "finish it with `lossbench run`" in said.err
+        assert said.out == ""
+        assert not (tmp_path / "out").exists()
+    assert call(file, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert f"{cell.name} at step 4: val, 5 images, mIoU" in said.out
+    assert f"warning: {file} is a checkpoint, step 4 of 6: not the result of run {cell.id}\n" in said.err
+    assert "counted otherwise" not in said.err, "of course"
+    assert call(file, "--out", tmp_path / "again", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["step"] == 4
+    file.write_bytes(b"x")
+    assert call(file, "--out", tmp_path / "third") == 3
+    said = capsys.readouterr()
+    assert (said.out, len(said.err.splitlines())) == ("", 1)

@@ -102,6 +102,7 @@ def test_no_room_is_said_before_anything_is_fetched(
     [
         ("http://127.0.0.1:1/a.tar", r"cannot reach 127\.0\.0\.1:1 \("),
         ("http://no-such-host.invalid/a.tar", r"cannot reach no-such-host\.invalid \("),
+        ("http://a..b/a.tar", r"cannot reach a\.\.b \("),
         ("{url}x", "the server says 404"),
     ],
 )

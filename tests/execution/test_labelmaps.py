@@ -86,6 +86,40 @@ def test_the_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         LabelMapWriter(tmp_path / "out", ["a"], form)
 
 
+@pytest.mark.parametrize("name", [".", "..", "sub/..", "link"])
+def test_a_folder_by_another_name(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    (here / "sub" if name == "sub/.." else here).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(here)
+    monkeypatch.chdir(here)
+    out = Path("../link") if name == "link" else Path(name)
+    form = FORMATS["png"](VOC2010(tmp_path))
+    if name in ("..", "sub/.."):
+        with pytest.raises(ConfigError, match=f"{tmp_path if name == '..' else here} is not empty"):
+            LabelMapWriter(out, ["a"], form)
+        return
+    before = os.stat(".").st_ino
+    writer = LabelMapWriter(out, ["a/b", "c"], form)
+    assert writer.folder == here
+    assert sorted(os.listdir(tmp_path))[0].startswith(".here."), "beside it, under its name"
+    for index in range(2):
+        writer(index, np.zeros((2, 2), np.uint8))
+    writer.finish()
+    assert sorted(os.listdir(tmp_path)) == ["here", "link"]
+    assert sorted(os.listdir(".")) == ["a", "c.png"]
+    assert os.stat(here).st_ino == before, "the user still stands in it"
+
+
+def test_a_root_and_links_in_a_circle_are_refused(tmp_path: Path) -> None:
+    form = FORMATS["png"](VOC2010(tmp_path))
+    with pytest.raises(ConfigError, match="/ is a root"):
+        LabelMapWriter(Path("/"), ["a"], form)
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(SetupError, match="cannot write predictions to"):
+        LabelMapWriter(tmp_path / "a", ["a"], form)
+
+
 def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="cannot write predictions to"):

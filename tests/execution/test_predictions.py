@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
+from lossbench.cli.run import run
 from lossbench.data.cache import open_split
 from lossbench.execution.predictions import KeptPredictions, PredictionWriter, classes_held, shown_images
+from lossbench.execution.spec import KEEP_IMAGES, Spec
+from lossbench.execution.suite_run import RunOptions
 from lossbench.registry import Registry
 from tests.execution.cellfactory import STREETS
 
@@ -85,3 +89,17 @@ def test_none_or_all(split, tmp_path: Path) -> None:
     for index in range(6):
         everything(index, split.target(index))
     assert len(list((tmp_path / "predictions").glob("*.png"))) == 6
+
+
+def test_as_many_by_default_wherever_it_is_asked() -> None:
+    defaults = [
+        inspect.signature(where).parameters[name].default
+        for where, name in (
+            (run, "keep_images"),
+            (RunOptions, "keep_images"),
+            (Spec, "keep_images"),
+            (KeptPredictions, "images"),
+            (shown_images, "count"),
+        )
+    ]
+    assert defaults == [KEEP_IMAGES] * 5

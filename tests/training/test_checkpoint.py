@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lossbench.errors import SetupError
+from lossbench.errors import DataError, SetupError
 from lossbench.training import checkpoint
 
 
@@ -53,3 +53,16 @@ def test_hash_sees_one_bit_and_bfloat16() -> None:
     assert before == checkpoint.weights_hash({k: v.clone() for k, v in state.items()})
     state["w"][1] = torch.finfo(torch.float32).tiny
     assert before != checkpoint.weights_hash(state)
+
+
+def test_reading_one_that_is_meant_says_nothing_and_raises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, {"model": {}, "step": 3})
+    assert checkpoint.read(path) == {"model": {}, "step": 3}
+    for keep in (300, 10, 0):
+        path.write_bytes(path.read_bytes()[:keep])
+        with pytest.raises(DataError, match="cannot be read as a checkpoint"):
+            checkpoint.read(path)
+    with pytest.raises(DataError, match=r"none\.pt: cannot be read"):
+        checkpoint.read(tmp_path / "none.pt")
+    assert capsys.readouterr() == ("", "")
