@@ -96,7 +96,6 @@ class Row:
 
     @property
     def unscored(self) -> int:
-        """Runs whose confusion matrix is all zero."""
         return sum(len(part.rows) for part in self.runs.parts if not part.condition.scored)
 
     @property
@@ -188,10 +187,9 @@ class Block:
         return str(self._cell["dataset"]["name"])
 
     @property
-    def dataset_params(self) -> Mapping[str, Any]:
+    def dataset_params(self) -> dict[str, Any]:
         """All parameters of the dataset, those at their defaults too."""
-        params: Mapping[str, Any] = self._cell["dataset"]["params"]
-        return params
+        return dict(self._cell["dataset"]["params"])
 
     @property
     def backbone_name(self) -> str:
