@@ -180,6 +180,12 @@ def _notes(block: Block) -> list[str]:
     diverged = [f"{row.label} ({row.diverged} of {row.n})" for row in block.rows if row.diverged]
     if diverged:
         notes.append(f"Diverged runs (!) count as what they scored: {', '.join(diverged)}.")
+    unscored = [f"{row.label} ({row.unscored} of {row.n})" for row in block.rows if row.unscored]
+    if unscored:
+        notes.append(
+            "Runs that scored no pixel at all leave a mean over seeds blank and are not in the IoU of a class: "
+            f"{', '.join(unscored)}."
+        )
     if any(row.stale for row in block.rows):
         reasons: Counter[str] = Counter()
         for part in block.parts:

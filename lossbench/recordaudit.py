@@ -24,6 +24,8 @@ def check_record(stored: StoredRecord) -> tuple[list[Check], list[str]]:
     label = row_label(record)
     checks: list[Check] = []
     notes: list[str] = []
+    if record.status != "diverged":
+        checks.append(check_scored(label, record))
     counts = None
     if not sidecar.exists():
         notes.append(f"{label}: no per-image counts ({sidecar.name})")
@@ -52,6 +54,12 @@ def score_row(label: str, record: Record, per_image: NDArray[np.int32] | None) -
     }
     means = {key: _score(figures[key]) for key in SCALARS if not np.isnan(figures.get(key, np.nan))}
     return ScoreRow(label, means, classes)
+
+
+def check_scored(label: str, record: Record) -> Check:
+    """Whether any pixel was scored: of a run that did not diverge, nothing else may be all zero."""
+    pixels = int(record.confusion.sum())
+    return Check("scored", label, "", "pixels", str(pixels), ">", "0", float(pixels == 0), pixels > 0)
 
 
 def check_counts(label: str, record: Record, counts: NDArray[np.int32], names: Sequence[str]) -> Iterator[Check]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, DecimalException
 from typing import Any
 
 from lossbench.audit import MEASURES, SCALARS, Score
@@ -42,6 +42,11 @@ _MISSING = {"", "-", "--", "–", "—", "nan", "n/a", "na", "none", "null"}
 #: A number, and what may follow it: a spread.
 _NUMBER = re.compile(r"(-?[0-9]*[.,]?[0-9]+(?:e[-+]?[0-9]+)?)\s*%?\s*((?:±|\+-|\+/-|\().*)?", re.IGNORECASE)
 _DIGITS_SHOWN = 4
+#: A score is no greater, whatever its unit; nor is its last digit worth more than 10 to this power.
+_LARGEST = Decimal(10**6)
+_POWER = 6
+#: Characters of a cell: more are no number.
+_LONGEST = 200
 
 
 def plain(name: str) -> str:
@@ -88,13 +93,40 @@ class Cell:
 
 def read_cell(value: Any, where: str) -> Cell | None:
     """A cell as CSV or JSON (with Decimal) holds it: `66.5`, `66.5 %`, `66.5 ± 0.3`, `**66.5**`; None when it is empty.
-    Raises ConfigError with `where`."""
+    Raises ConfigError with `where`, also for a number that no score can be."""
+    cell = _read(value, where)
+    if cell is not None and (cell.number.copy_abs() > _LARGEST or int(cell.number.as_tuple().exponent) > _POWER):
+        raise ConfigError(f"{where}: {_quoted(value)} is too large for a score", hint="scores are at most 100 (%)")
+    return cell
+
+
+def is_number(value: Any) -> bool:
+    """Whether a cell holds a number of any size."""
+    try:
+        return _read(value, "") is not None
+    except ConfigError:
+        return False
+
+
+def _read(value: Any, where: str) -> Cell | None:
     if value is None:
         return None
     text = str(value).strip().strip("*_ $").replace("−", "-").removeprefix("+")
     if text.lower() in _MISSING:
         return None
-    found = _NUMBER.fullmatch(text)
+    found = _NUMBER.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None or isinstance(value, bool):
-        raise ConfigError(f"{where}: '{value}' is no score", hint="leave a cell empty where there is none")
-    return Cell(Decimal(found[1].replace(",", ".")), bool(found[2]))
+        raise ConfigError(f"{where}: {_quoted(value)} is no score", hint="leave a cell empty where there is none")
+    try:
+        number = Decimal(found[1].replace(",", "."))
+    except DecimalException:  # an exponent of 19 digits
+        raise ConfigError(
+            f"{where}: {_quoted(value)} is beyond all bounds", hint="scores are at most 100 (%)"
+        ) from None
+    return Cell(number, bool(found[2]))
+
+
+def _quoted(value: Any) -> str:
+    """What a cell holds, on one line."""
+    text = " ".join(str(value).split())
+    return f"'{text}'" if len(text) <= 60 else f"'{text[:60]}...'"

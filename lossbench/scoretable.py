@@ -6,19 +6,25 @@ A score is taken with the digits it was printed with.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lossbench.audit import MEASURES, Score, ScoreRow
 from lossbench.errors import ConfigError
-from lossbench.scorecolumns import MEAN_ROWS, Cell, class_measure, is_spread, plain, read_cell, score_column
+from lossbench.scorecolumns import (
+    MEAN_ROWS,
+    Cell,
+    class_measure,
+    is_number,
+    is_spread,
+    plain,
+    read_cell,
+    score_column,
+)
+from lossbench.scorelines import Line, csv_lines, json_lines
 
 if TYPE_CHECKING:
     from lossbench.published import PublishedTable
@@ -51,9 +57,9 @@ def table_of(text: str, title: str) -> ScoreTable:
     """The table in the text of a CSV or JSON file. Raises ConfigError."""
     unit = None
     if text.lstrip()[:1] in ("[", "{"):
-        lines, unit = _json_lines(text, title)
+        lines, unit = json_lines(text, title)
     else:
-        lines = _csv_lines(text, title)
+        lines = csv_lines(text, title)
     return _table(lines, unit, title)
 
 
@@ -71,56 +77,6 @@ def of_published(table: PublishedTable) -> ScoreTable:
     """A table of a paper."""
     rows = [ScoreRow(row.loss, {key: Cell(score).score(1) for key, score in row.scores.items()}) for row in table.rows]
     return ScoreTable(f"{table.title} ({table.stated_dataset}, {table.stated_backbone})", rows)
-
-
-# --- lines: what a file holds, column by column ---
-
-Line = Mapping[str, Any]
-
-
-def _csv_lines(text: str, title: str) -> list[Line]:
-    first = text.strip().partition("\n")[0]
-    delimiter = max(",;\t|", key=first.count)
-    table = list(csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True))
-    table = [line for line in table if any(cell.strip() for cell in line)]
-    if len(table) < 2:
-        raise ConfigError(f"{title} holds no table", hint="a line of column names, then a line for each row")
-    header = [name.strip() for name in table[0]]
-    twice = next((name for name in header if name and header.count(name) > 1), None)
-    if twice:
-        raise ConfigError(f"{title}: two columns are called '{twice}'")
-    for number, line in enumerate(table[1:], 2):
-        if len(line) > len(header):
-            raise ConfigError(f"{title}: row {number} has {len(line)} cells for {len(header)} columns")
-    return [dict(zip(header, line, strict=False)) for line in table[1:]]
-
-
-def _json_lines(text: str, title: str) -> tuple[list[Line], str | None]:
-    try:
-        data = json.loads(text, parse_float=Decimal, parse_int=Decimal)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{title} is not valid JSON ({error})") from None
-    unit = data.get("unit") if isinstance(data, dict) else None
-    rows: Any
-    if isinstance(data, dict) and isinstance(data.get("blocks"), list):
-        rows = [_flat(block | row) for block in data["blocks"] for row in block.get("rows", ())]
-        rows += [_flat(table | row) for table in data.get("published", ()) for row in table.get("rows", ())]
-    else:
-        rows = data.get("rows") if isinstance(data, dict) else data
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        hint = "a list of objects, or what `lossbench leaderboard --json` writes"
-        if isinstance(data, dict) and "confusion" in data:
-            hint = "records are audited by folder: --results FOLDER"
-        raise ConfigError(f"{title} holds no table of scores", hint=hint)
-    return rows, unit
-
-
-def _flat(row: Mapping[str, Any]) -> Line:
-    """A row of our own JSON as one of our CSV."""
-    line = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
-    for prefix, part in (("", row.get("scores", {})), ("iou:", row.get("iou", {}))):
-        line |= {f"{prefix}{key}": value["mean"] if isinstance(value, dict) else value for key, value in part.items()}
-    return line
 
 
 # --- rows ---
@@ -160,7 +116,7 @@ def _meanings(
     for column in columns:
         measure = class_measure(column) if by_class else None
         meaning = ("", measure) if measure else None if by_class else score_column(column)
-        if meaning is None or (meaning[0] and not any(_is_number(line.get(column)) for line in lines)):
+        if meaning is None or (meaning[0] and not any(is_number(line.get(column)) for line in lines)):
             continue
         if meaning in found.values():
             other = next(name for name, known in found.items() if known == meaning)
@@ -173,13 +129,6 @@ def _meanings(
             "or a column 'class' with IoU, Acc, Precision, Recall, F1",
         )
     return found
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return read_cell(value, "") is not None
-    except ConfigError:
-        return False
 
 
 def _row(
@@ -200,9 +149,9 @@ def _averaged(line: Line, cells: Mapping[str, Cell]) -> bool:
     """Whether a line is a mean over several evaluations: it says so, or has a spread."""
     number = str(line.get("n") or "").strip()
     return (
-        (number.isdigit() and int(number) > 1)
+        (number.isascii() and number.isdecimal() and number.lstrip("0") not in ("", "1"))
         or any(cell.spread for cell in cells.values())
-        or any(is_spread(column) and _is_number(value) for column, value in line.items())
+        or any(is_spread(column) and is_number(value) for column, value in line.items())
     )
 
 
@@ -218,9 +167,9 @@ def _labels(lines: Sequence[Line], columns: Sequence[str], of_class: str | None)
     """A name for each line; those of one row of a table with one line a class share it."""
     known = [column for name in _NAMES for column in columns if plain(column) == name]
     if not known:
-        known = [
-            c for c in columns if c != of_class and any(line.get(c) and not _is_number(line[c]) for line in lines)
-        ][:1]
+        known = [c for c in columns if c != of_class and any(line.get(c) and not is_number(line[c]) for line in lines)][
+            :1
+        ]
     if not known:
         return ["all"] * len(lines) if of_class else [f"row {number}" for number in range(1, len(lines) + 1)]
     labels = [str(line.get(known[0]) or "") for line in lines]

@@ -95,6 +95,10 @@ class Row:
         return sum(len(part.rows) for part in self.runs.parts if part.condition.status == "diverged")
 
     @property
+    def unscored(self) -> int:
+        return sum(len(part.rows) for part in self.runs.parts if not part.condition.scored)
+
+    @property
     def stale(self) -> int:
         return sum(len(part.rows) for part in self.runs.parts if part.stale)
 
@@ -181,6 +185,11 @@ class Block:
     def dataset_name(self) -> str:
         """The plugin's name, without its parameters."""
         return str(self._cell["dataset"]["name"])
+
+    @property
+    def dataset_params(self) -> dict[str, Any]:
+        """All parameters of the dataset, those at their defaults too."""
+        return dict(self._cell["dataset"]["params"])
 
     @property
     def backbone_name(self) -> str:

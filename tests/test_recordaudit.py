@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,9 @@ def test_a_sound_record_passes_with_its_images(stored):
     checks, notes = check_record(stored)
     assert all(check.holds for check in checks)
     assert notes == []
-    assert {check.rule for check in checks} >= {"accuracy", "iou", "f1_iou", "f1_pr", "class_mean", "sidecar", "image"}
+    assert {check.rule for check in checks} >= {
+        "accuracy", "iou", "f1_iou", "f1_pr", "class_mean", "scored", "sidecar", "image",
+    }  # fmt: skip
     assert any(check.score == "mF1/img" for check in checks)
     assert checks[0].row == f"streets / fcn_timm / ce / seed 0 ({stored.record.id[:10]})"
 
@@ -94,10 +97,20 @@ def test_a_damaged_sidecar_is_found_and_a_missing_one_noted(stored):
     assert not any(check.score == "mF1/img" for check in checks)
 
 
-def test_a_run_that_scored_nothing_and_absent_classes(stored):
+@pytest.mark.parametrize("sidecar", [True, False])
+def test_a_run_that_scored_nothing_must_have_diverged(stored, sidecar):
     stored.record.confusion[:] = 0
+    if sidecar:
+        rewrite(stored, lambda counts, names: (0 * counts, names))
+    else:
+        stored.path.with_suffix(".npz").unlink()
+    assert failing(stored) == [("scored", "", "pixels", "0", "0")]
+    diverged = replace(stored, record=replace(stored.record, status="diverged"))
+    assert failing(diverged) == []
+
+
+def test_absent_classes(stored):
     stored.path.with_suffix(".npz").unlink()
-    checks, _ = check_record(stored)
-    assert checks == []
+    stored.record.confusion[:] = 0
     stored.record.confusion[:2, :2] = 5
     assert failing(stored) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,25 @@ def test_n_says_whether_a_row_is_a_mean_over_seeds(n):
         ('{"confusion": []}', "t holds no table of scores", "--results"),
         ("[1]", "t holds no table of scores", None),
         ('[{"mIoU": true}]', "'True' is no score", None),
+        ("loss,mIoU\nce,1e400\n", "t, row 1, column 'mIoU': '1e400' is too large for a score", "at most 100"),
+        ("loss,mIoU\nce,-1e999\n", "'-1e999' is too large", None),
+        ("loss,mIoU\nce,0e999999\n", "'0e999999' is too large", None),
+        ("loss,mIoU\nce,1e99999999999999999999\n", "is beyond all bounds", None),
+        ("loss,mIoU\nce,1000001\n", "'1000001' is too large", None),
+        ("loss,mIoU\nce," + "1" * 100_000 + "x\n", "111...' is no score", None),
+        ('loss,mIoU\nce,"' + "1" * 200_000 + '"\n', "t: not a CSV, up to line 2 (field larger", "quote"),
+        ('[{"mIoU": 1e999999999}]', "'1E+999999999' is too large", None),
+        ('[{"mIoU": 1e99999999999999999999}]', "t holds a number beyond all bounds", "0 to 100"),
+        ('[{"mIoU": {"x": 3}}]', "is no score", None),
+        ('{"blocks": [1]}', "t: blocks[0] is no object", "leaderboard --json"),
+        ('{"blocks": [{"rows": 3}]}', "t: blocks[0].rows is no list", None),
+        ('{"blocks": [{"rows": [3]}]}', "t: blocks[0].rows[0] is no object", None),
+        ('{"blocks": [], "published": 3}', "t: published is no list", None),
+        ('{"blocks": [], "published": [{"rows": {}}]}', "t: published[0].rows is no list", None),
+        ('{"blocks": [{"rows": [{"scores": 3}]}]}', "t: blocks[0].rows[0].scores is no object", None),
+        ('{"blocks": [{"rows": [{"iou": []}]}]}', "t: blocks[0].rows[0].iou is no object", None),
+        ('{"blocks": [{"rows": [{"scores": {"miou": {"x": 3}}}]}]}', "rows[0].scores.miou has no 'mean'", None),
+        ('{"blocks": [{"rows": [{"scores": {"miou": {"mean": []}}}]}]}', "'[]' is no score", None),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(text, message, hint):
@@ -246,3 +266,40 @@ def test_the_published_tables_have_six_rows_of_eight_that_cannot_be():
 def test_a_file_with_a_byte_order_mark(tmp_path: Path):
     (tmp_path / "a.csv").write_bytes("\ufeffloss,mIoU\nce,50\n".encode())
     assert read_table(tmp_path / "a.csv").rows[0].label == "ce"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_on_any_system(end):
+    rows = table_of(end.join(["loss;mIoU", "ce;50", "df;60", ""]), "t").rows
+    assert [(row.label, row.means["miou"].value) for row in rows] == [("ce", 50), ("df", 60)]
+
+
+@pytest.mark.parametrize("number", ["1e-999999999", "0." + "0" * 90 + "1"])
+def test_a_number_next_to_nothing(number):
+    assert only(f"loss,mIoU,mAcc\nce,{number},50\n").means["miou"].value == pytest.approx(0)
+
+
+@pytest.mark.parametrize("n", ["²", "9" * 5000, "0", "two"])
+def test_an_odd_number_of_seeds(n):
+    assert only(f"loss,n,mIoU\nce,{n},50\n").averaged is (n[0] == "9")
+
+
+def test_columns_that_are_no_score_may_hold_any_number():
+    assert only("FLOPs,what,mIoU\n45000000000,ours,50\n").label == "ours"
+
+
+_KEYS = st.sampled_from(["blocks", "rows", "published", "scores", "iou", "miou", "mean", "loss", "n", "unit", "class"])
+_ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from([0.5, 50, "60.5"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(_ANY) | st.dictionaries(_KEYS, _ANY) | st.builds(lambda rows: {"blocks": [{"rows": rows}]}, st.lists(_ANY))
+)
+def test_json_of_any_shape_is_a_table_or_a_clear_error(data):
+    with suppress(ConfigError):
+        for row in table_of(json.dumps(data), "t").rows:
+            list(check_row(row))

@@ -31,6 +31,7 @@ class ClassScores:
     Attributes:
         shares: (C) training pixels of each class in percent of all labelled ones.
         mean, sd: (L, C) over seeds; NaN where a class is absent, and for the sd of one seed.
+        numbers: (L, C) of seeds in them: those in which the class is not absent.
         miou, miou_sd: (L).
         seeds: (L) number of runs.
     """
@@ -40,6 +41,7 @@ class ClassScores:
     losses: list[str]
     mean: NDArray[np.float64]
     sd: NDArray[np.float64]
+    numbers: NDArray[np.int64]
     miou: NDArray[np.float64]
     miou_sd: NDArray[np.float64]
     seeds: list[int]
@@ -53,7 +55,7 @@ class ClassScores:
                 "train_percent": float(self.shares[c]),
                 "iou": _plain(self.mean[i, c]),
                 "sd": _plain(self.sd[i, c]),
-                "n": self.seeds[i],
+                "n": int(self.numbers[i, c]),
             }
             for i, loss in enumerate(self.losses)
             for c, name in enumerate(self.classes)
@@ -82,6 +84,7 @@ def class_scores(block: Block, reference: str = "ce") -> ClassScores:
         losses=[label(row) for row in rows],
         mean=np.array([[d.mean for d in line] for line in described]),
         sd=np.array([[spread(d.sd) for d in line] for line in described]),
+        numbers=np.array([[d.n for d in line] for line in described]),
         miou=np.array([d.mean for d in overall]),
         miou_sd=np.array([spread(d.sd) for d in overall]),
         seeds=[row.n for row in rows],

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lossbench.figures.kept import Shown
 from lossbench.figures.overlay import prediction_picture, resized, truth_picture
-from lossbench.figures.style import GREY, INK, PAPER_WIDTH, SMALL, by_rows, legend_columns, text_width
+from lossbench.figures.style import GREY, INK, PAPER_WIDTH, SMALL, by_rows, legend_columns, shortened, text_width
 
 #: Inches: least width of a panel, gaps, a line of small type, a row of the legend.
 _LEAST, _GAP, _LINE, _LEGEND_ROW = 0.675, 0.04, 0.115, 0.125
@@ -66,7 +66,7 @@ def draw(images: Sequence[Shown], legend: Legend, *, width: float = PAPER_WIDTH,
     panels = 2 + len(labels)
     columns = min(columns or default_columns(panels, width), panels)
     grid = _Grid(width, columns, -(-panels // columns))
-    titles = [_broken(text, grid.panel) for text in ("image", "ground truth", *labels)]
+    titles = [_broken(text, grid.panel) for text in ("image", "ground truth", *shortened(labels))]
     size = min(SMALL, SMALL * (grid.panel + _GAP / 2) / max(text_width(title, SMALL) for title in titles))
     head = [_LINE * (1 + max(title.count("\n") for title in line)) + 0.03 for line in _lines(titles, grid)]
     heights = [grid.panel * shown.truth.shape[0] / shown.truth.shape[1] for shown in images]

@@ -18,6 +18,8 @@ from matplotlib.textpath import TextPath
 PAPER_WIDTH = 7.16
 #: Points.
 TEXT, LEGEND, SMALL = 8.0, 7.0, 6.5
+#: Characters of a label in a legend.
+LONGEST = 60
 INK, GREY, FAINT = "#222222", "#555555", "#e4e4e4"
 BAND = "#f5f5f5"
 
@@ -118,13 +120,34 @@ def text_width(text: str, size: float = TEXT) -> float:
 
 def legend_above(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
     """A legend above the axes, read row by row, in as many columns as fit. `legend_height` says what it takes."""
-    columns = legend_columns(labels, figure.get_figwidth(), LEGEND)
-    figure.legend(by_rows(handles, columns), by_rows(labels, columns), loc="outside upper center", ncols=columns)
+    shown = shortened(labels)
+    columns = legend_columns(shown, figure.get_figwidth(), LEGEND)
+    figure.legend(by_rows(handles, columns), by_rows(shown, columns), loc="outside upper center", ncols=columns)
 
 
 def legend_height(labels: Sequence[str], width: float) -> float:
     """Inches that `legend_above` takes in a figure `width` inches wide."""
-    return 0.1 + 0.135 * -(-len(labels) // legend_columns(labels, width, LEGEND))
+    return 0.1 + 0.135 * -(-len(labels) // legend_columns(shortened(labels), width, LEGEND))
+
+
+def shortened(labels: Sequence[str]) -> list[str]:
+    """Labels of at most `LONGEST` characters: the middle of a longer one is left out; a number tells those apart that
+    then look the same."""
+    cut = [label if len(label) <= LONGEST else _without_middle(label, LONGEST) for label in labels]
+    shown: list[str] = []
+    alike = 0
+    for label, short in zip(labels, cut, strict=True):
+        if short != label and cut.count(short) > 1:
+            alike += 1
+            number = f" #{alike}"
+            short = _without_middle(label, LONGEST - len(number)) + number
+        shown.append(short)
+    return shown
+
+
+def _without_middle(label: str, most: int) -> str:
+    end = most // 4
+    return f"{label[: most - end - 1]}…{label[-end:]}"
 
 
 def legend_columns(labels: Sequence[str], width: float, size: float) -> int:

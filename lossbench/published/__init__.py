@@ -62,7 +62,7 @@ class PublishedTable:
         source: the paper.
         table: its number there, "I".
         stated_dataset, stated_backbone: what the paper calls them.
-        dataset: the registered dataset the numbers belong to.
+        dataset, dataset_params: the registered dataset the numbers belong to, and all its parameters.
         also_asked_as: further names under which a reader may look for the table.
         split: split that was scored.
         backbones: registered backbones of the stated family; beside their measured rows the table is shown.
@@ -75,6 +75,7 @@ class PublishedTable:
     table: Text
     stated_dataset: Text
     dataset: Text
+    dataset_params: Mapping[str, Any]
     also_asked_as: tuple[Text, ...]
     split: Text
     stated_backbone: Text
@@ -152,15 +153,24 @@ def _matches(pattern: str, names: Iterable[str]) -> bool:
 
 
 def attach(blocks: Sequence[Block], tables: Iterable[PublishedTable]) -> list[PublishedTable]:
-    """Put each table beside the blocks of its dataset and family of backbones (`Block.published`); returns those
-    that found none."""
+    """Put each table beside the blocks of its dataset with its parameters, of its split and of its family of backbones
+    (`Block.published`); returns those that found none."""
     alone = []
     for table in tables:
-        hosts = [
-            block for block in blocks if block.dataset_name == table.dataset and block.backbone_name in table.backbones
-        ]
+        hosts = [block for block in blocks if _comparable(block, table)]
         for block in hosts:
             block.published.append(table)
         if not hosts:
             alone.append(table)
     return alone
+
+
+def _comparable(block: Block, table: PublishedTable) -> bool:
+    """Whether a reader may hold the two against each other. Parameters may change the classes: the 59 and the 60
+    classes of PASCAL-Context are two protocols."""
+    return (
+        block.dataset_name == table.dataset
+        and block.dataset_params == table.dataset_params
+        and block.protocol["eval_split"] == table.split
+        and block.backbone_name in table.backbones
+    )

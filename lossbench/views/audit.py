@@ -17,7 +17,7 @@ from lossbench.views.terminal import draw, emit, print_notes, safe
 #: Findings of one source that a terminal is shown.
 _SHOWN = 40
 #: Rules on pixels, not points.
-_COUNTS = ("sidecar", "image")
+_COUNTS = ("scored", "sidecar", "image")
 #: Why each rule of lossbench.audit holds, for a reader.
 WHY: Mapping[str, str] = {
     "range": "A score lies between 0 and 100 %.",
@@ -36,6 +36,7 @@ WHY: Mapping[str, str] = {
     "class_mean": "A mean over classes is the mean of the classes, if the table shows all of them; empty cells "
     "are left out.",
     "fwiou": "Frequency-weighted IoU is at most pixel accuracy, the mean of recall with the same weights.",
+    "scored": "A run that did not diverge has scored pixels.",
     "sidecar": "The per-image counts of a record sum to those of its confusion matrix.",
     "image": "In every image each wrong pixel is one false positive and one false negative.",
     "readable": "A record must be whole, and its id the hash of the cell it says was run.",

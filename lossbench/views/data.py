@@ -6,8 +6,11 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from lossbench.standings import COLUMNS, Block, Row
 from lossbench.statistics import Description
@@ -97,12 +100,20 @@ def render_json(
 
 
 def json_text(value: Any) -> str:
-    """Indented JSON in which NaN is null."""
-    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """Indented JSON in which NaN is null and a Decimal is a number of its own digits."""
+    mark = uuid4().hex  # json.dumps writes no number as it is told: a marked text, stripped of its quotes afterwards
+
+    def marked(number: Any) -> str:
+        if not isinstance(number, Decimal):
+            raise TypeError(f"{type(number).__name__} has no place in JSON")
+        return f"{mark}{number}"
+
+    text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False, default=marked)
+    return re.sub(f'"{mark}([^"]*)"', r"\1", text) + "\n"
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float):
+    if isinstance(value, float | Decimal):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

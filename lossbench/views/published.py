@@ -102,6 +102,7 @@ def _table(table: PublishedTable) -> dict[str, Any]:
             "table": table.table,
         },
         "dataset": table.dataset,
+        "dataset_params": dict(table.dataset_params),
         "stated_dataset": table.stated_dataset,
         "stated_backbone": table.stated_backbone,
         "split": table.split,
@@ -112,4 +113,4 @@ def _table(table: PublishedTable) -> dict[str, Any]:
 
 
 def _row(row: PublishedRow) -> dict[str, Any]:
-    return {"loss": row.loss, "name": row.name, "scores": {key: float(score) for key, score in row.scores.items()}}
+    return {"loss": row.loss, "name": row.name, "scores": dict(row.scores)}  # Decimal: 76.30 keeps its zero

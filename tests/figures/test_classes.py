@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
@@ -10,7 +13,7 @@ from lossbench.figures.make import make_classes
 from lossbench.leaderboard import build
 from lossbench.standings import Block
 from lossbench.store import Store
-from tests.factories import CLASSES, SHARES, put
+from tests.factories import CLASSES, SHARES, make_record, put
 
 
 def test_the_numbers_are_those_of_the_records(store: Store, block: Block) -> None:
@@ -103,3 +106,29 @@ def test_the_caption_says_seeds_split_and_protocol(block: Block) -> None:
     for word in ("3 seeds (0, 1, 2)", "val split", "400 iterations", "streets / fcn_timm", "sd over seeds"):
         assert word in drawing.caption
     assert len(drawing.records) == 18
+
+
+def test_n_counts_the_seeds_that_have_the_class(tmp_path) -> None:
+    store = Store(tmp_path)
+    for seed in (0, 1, 2):
+        cell, record, counts = make_record(seed=seed, class_names=("a", "b", "c"), shares=(500, 300, 0))
+        if seed == 1:  # the class is in no truth, but predicted once
+            record.confusion[0] += [-1, 0, 1]
+            counts[0] += np.array([[-1, 0, 1], [0, 0, 0], [0, 1, 0]], np.int32)
+        store.write(cell, record, counts, [f"image_{i}" for i in range(len(counts))])
+    (block,) = build(store.runs()[0])
+    assert [entry["n"] for entry in classes.class_scores(block).to_json()] == [3, 3, 1]
+
+
+def test_runs_that_scored_nothing_are_told(tmp_path) -> None:
+    store = Store(tmp_path)
+    for loss, seed in itertools.product(("ce", "df"), (0, 1)):
+        cell, record, counts = make_record(loss=loss, seed=seed)
+        if (loss, seed) == ("df", 1):
+            record, counts = replace(record, confusion=0 * record.confusion), 0 * counts
+        store.write(cell, record, counts, [f"image_{i}" for i in range(len(counts))])
+    (block,) = build(store.runs()[0])
+    drawing = make_classes(block)
+    assert "scored no pixel at all" in drawing.caption
+    assert "df (1 of 2)" in drawing.caption
+    assert {entry["n"] for entry in drawing.data if entry["loss"] == "df"} == {1}

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from lossbench.figures.style import Look, by_rows, legend_columns, paper_style, text_width
+from lossbench.figures.style import (
+    LONGEST,
+    Look,
+    by_rows,
+    legend_above,
+    legend_columns,
+    legend_height,
+    paper_style,
+    shortened,
+    text_width,
+)
 
 #: Machado, Oliveira, Fernandes 2009: what is seen without one kind of cone; matrices on linear RGB.
 VISIONS = {
@@ -62,3 +72,27 @@ def test_a_legend_is_as_wide_as_fits_and_read_by_rows() -> None:
     assert legend_columns(["ce", "df", "focal"], 7.0, 7) == 3
     assert legend_columns(["a very long label of a loss" * 2] * 4, 3.5, 7) == 1
     assert by_rows([1, 2, 3, 4, 5], 3) == [1, 4, 2, 5, 3]
+
+
+#: As the leaderboard tells apart nested sums of one label.
+NESTED = "sum(terms=[{'name': 'ce', 'weight': 0.5}, {'name': 'sum', 'terms': [{'name': 'focal', 'gamma': %s}]}]) !"
+
+
+def test_long_labels_are_cut_and_still_differ() -> None:
+    labels = ["ce", "x" * LONGEST, NESTED % 2, NESTED % 3, "lovasz_softmax" * 9]
+    shown = shortened(labels)
+    assert shown[:2] == labels[:2]
+    assert max(map(len, shown)) == LONGEST
+    assert len(set(shown)) == 5
+    assert [label[-1] for label in shown[2:4]] != ["!", "?"]
+    assert shown[4].startswith("lovasz_softmaxlovasz")
+
+
+def test_a_legend_shows_no_raw_dictionaries_at_length() -> None:
+    with paper_style():
+        figure = Figure(figsize=(7.16, 3), layout="constrained")
+        (line, other) = figure.subplots().plot([[0, 1], [1, 0]])
+        legend_above(figure, [line, other], ["ce", NESTED % 2])
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == shortened(["ce", NESTED % 2])
+    assert legend_height(["ce", "df", NESTED % 2], 7.16) == legend_height(["ce", "df", "x" * 60], 7.16)

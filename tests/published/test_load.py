@@ -149,3 +149,26 @@ def test_a_table_stands_beside_the_blocks_of_its_dataset_and_family(tmp_path):
         ("cityscapes", "unet"): [],
         ("voc2010", "fcn_resnet50"): [],
     }
+
+
+def test_parameters_are_those_the_dataset_has_by_default():
+    datasets = Registry("dataset")
+    for table in load():
+        assert table.dataset_params == datasets.get(table.dataset).resolve({})
+
+
+@pytest.mark.parametrize(
+    ("params", "split", "beside"),
+    [
+        ({"background": False}, "val", True),
+        ({"background": True}, "val", False),
+        ({"background": False}, "train", False),
+    ],
+)
+def test_other_classes_or_another_split_are_no_company(tmp_path, params, split, beside):
+    store = Store(tmp_path)
+    put(store, dataset="pascal_context", backbone="fcn_resnet50", dataset_params=params, protocol={"eval_split": split})
+    (block,) = build(store.read_all()[0])
+    alone = attach([block], load())
+    assert [table.table for table in block.published] == (["II"] if beside else [])
+    assert [table.table for table in alone] == (["I"] if beside else ["I", "II"])

@@ -6,12 +6,15 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import lossbench.published
 from lossbench.leaderboard import build
 from lossbench.published import MARK, attach, load
+from lossbench.scoretable import table_of
 from lossbench.store import Store
 from lossbench.views import data, latex, markdown, published, terminal
 from lossbench.views.grid import summary_grid
@@ -131,3 +134,15 @@ def test_without_published_there_is_no_trace(board):
     for text in (drawn(without), markdown.render(without), latex.render(without), data.render_csv(without)):
         assert "published" not in text
     assert "published" not in json.loads(data.render_json(without))
+
+
+def test_json_has_the_digits_of_the_paper(tmp_path):
+    file = Path(lossbench.published.__file__).with_name("su2022.json")
+    printed = file.read_text(encoding="utf-8").replace("62.1,", "62.10,").replace("66.51", "76.30")
+    (tmp_path / "a.json").write_text(printed, encoding="utf-8")
+    text = data.render_json([], published=load(tmp_path))
+    assert '"miou": 62.10,' in text
+    row = table_of(text, "t").rows[0]
+    assert row.means["miou"].text == "76.30"
+    assert row.means["miou"].high - row.means["miou"].low == pytest.approx(0.01)
+    assert json.loads(text)["published"][1]["dataset_params"] == {"background": False}
