@@ -220,7 +220,7 @@ def test_fractions_among_percentages():
 
 def test_every_rule_that_is_checked_is_explained():
     rules = {check.rule for averaged in (False, True) for check in check_row(row_of(MATRICES, averaged=averaged))}
-    assert rules | {"sidecar", "image", "readable"} == set(WHY)
+    assert rules | {"sidecar", "image", "readable", "scored"} == set(WHY)
     assert all(math.isfinite(check.off) for check in check_row(row_of(MATRICES)))
 
 
