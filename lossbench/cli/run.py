@@ -27,7 +27,7 @@ from lossbench.execution.spec import KEEP_IMAGES
 
 if TYPE_CHECKING:
     from lossbench.cells import Cell
-    from lossbench.execution.base import Outcome
+    from lossbench.execution.base import Outcome, Request
     from lossbench.execution.suite_run import RunOptions
     from lossbench.store import Store
     from lossbench.suite import Suite
@@ -45,6 +45,9 @@ def run(
         typer.Option("--jobs", "-j", min=1, help="Cells at a time. Default: one a GPU, or one a CPU core."),
     ] = None,
     devices: Annotated[str, typer.Option(help="auto, cpu, mps, or CUDA indices such as 0,2.")] = "auto",
+    slots_per_device: Annotated[
+        int, typer.Option(min=1, help="Cells that share a GPU, where a suite does not say how much of it they take.")
+    ] = 1,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of each worker. Default: the cores shared out.")
     ] = None,
@@ -77,7 +80,7 @@ def run(
     from lossbench.data.roots import cache_root
     from lossbench.data.roots import data_root as find_data_root
     from lossbench.execution import devices as device_names
-    from lossbench.execution.suite_run import RunOptions, exit_code, slots
+    from lossbench.execution.suite_run import RunOptions, exit_code, local_capacity
     from lossbench.suite import load_suite
 
     for what in keep or ():
@@ -94,6 +97,7 @@ def run(
         plugins=loaded.plugin_files,
         jobs=jobs,
         devices=tuple(device_names.parse(devices)),
+        slots_per_device=slots_per_device,
         threads=threads,
         checkpoint_every_s=checkpoint_every,
         keep=tuple(keep or ()),
@@ -103,7 +107,8 @@ def run(
     )
     text = f"{loaded.name}: {len(cells)} cells, {len(cells) - len(todo)} done before, {len(todo)} to run"
     if todo:
-        text += f"; {device_names.describe(*slots(options, len(todo)))}"
+        capacity = local_capacity(options, len(todo))
+        text += f"; {device_names.describe(options.devices, capacity.usual, capacity.threads)}"
     stderr().print(text, soft_wrap=True)
     outcomes = _watched(todo, loaded, options, store)
     _report(cells, outcomes, loaded, store)
@@ -149,10 +154,17 @@ def _watched(cells: Sequence[Cell], suite: Suite, options: RunOptions, store: St
         suite.registries,
         options,
         observe=lambda jobs: progress(console, jobs, store),
-        minutes=lambda cell: suite.resources_of(cell).minutes,
+        resources=lambda cell: _request(suite, cell),
         decoding=decoding,
         say=tell,
     )
+
+
+def _request(suite: Suite, cell: Cell) -> Request:
+    from lossbench.execution.base import Request
+
+    resources = suite.resources_of(cell)
+    return Request(resources.gpus, resources.cpus, resources.memory_gb, resources.minutes)
 
 
 def _report(cells: Sequence[Cell], outcomes: Sequence[Outcome], suite: Suite, store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -10,21 +11,53 @@ from lossbench.cells import Cell
 from lossbench.execution.spec import Spec
 
 
-@dataclass
+@dataclass(frozen=True)
+class Request:
+    """What a cell asks of an executor; None: the executor's default. Equal requests can be met by the same place.
+
+    Attributes:
+        gpus: a whole number, or a fraction below 1 to share one; 0: none.
+        minutes: hard limit of one attempt, None for none.
+        slurm: keys passed on to Slurm, without their prefix `slurm_`.
+    """
+
+    gpus: float | None = None
+    cpus: int | None = None
+    memory_gb: float | None = None
+    minutes: float | None = None
+    slurm: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell runs: reserved for it until it is released.
+
+    Attributes:
+        devices: "cpu", "cuda:0", "mps", or "auto": what the worker finds on the machine it wakes up on. Several when
+            the cell runs on several at once.
+        threads: CPU threads in all.
+    """
+
+    devices: tuple[str, ...]
+    threads: int = 1
+
+
+@dataclass(eq=False)
 class Job:
     """A cell on its way.
 
     Attributes:
-        minutes: hard limit of one attempt, None for none.
         infrastructure_deaths: times a worker of it was killed from outside.
         not_before: monotonic time before which it is not launched (another process holds its cell).
+        passed_over: cells behind it that were started since it was first in the queue and found no place.
     """
 
     cell: Cell
     spec: Spec
-    minutes: float | None = None
+    request: Request = Request()
     infrastructure_deaths: int = 0
     not_before: float = 0.0
+    passed_over: int = 0
 
 
 Status = Literal["done", "failed", "interrupted"]
@@ -44,32 +77,52 @@ class Outcome:
 class Handle(Protocol):
     """A submitted worker."""
 
+    def running(self) -> bool:
+        """False while it waits in a cluster's queue: its time does not count yet."""
+
     def poll(self) -> int | None:
-        """Exit code (negative: signal), None while it runs."""
+        """None until it has ended; then its exit code (see spec.py), negative for a signal, EXIT_LOST when nobody
+        can tell or the machine went away, EXIT_OUT_OF_MEMORY also when the kernel or the cluster killed it for that."""
 
     def stop(self) -> None:
-        """Ask it to checkpoint and leave."""
+        """Ask it to checkpoint and leave. Returns at once."""
+
+    def terminate(self) -> None:
+        """Ask it to leave without a checkpoint."""
 
     def kill(self) -> None:
-        """End it and its children at once."""
+        """End it and everything it started."""
 
 
 class Executor(Protocol):
-    """Where workers run. A worker gets a spec file and nothing else."""
+    """Where workers run. A worker gets a spec file and nothing else; whoever runs it, `worker.run_spec` is its entry.
 
-    slots: int
+    Attributes:
+        poll_s: seconds between looks at running cells.
+    """
 
-    def take_device(self) -> str | None:
-        """Reserve a free device, or None when all are busy."""
+    poll_s: float
 
-    def give_back(self, device: str) -> None:
-        """Free it again."""
+    def refuses(self, request: Request) -> str | None:
+        """Why a request can never be met here (`asks for 4 GPUs, there is 1`); None when it can."""
 
-    def submit(self, spec: Path) -> Handle:
-        """Start a worker on a spec file."""
+    def reserve(self, request: Request) -> Place | None:
+        """A place for a cell, or None when there is none free now."""
+
+    def release(self, place: Place) -> None:
+        """Give it back."""
+
+    def submit(self, specs: Sequence[tuple[Path, Request]]) -> list[Handle | Exception]:
+        """Start a worker on each spec file: its handle, or why it could not be started."""
+
+    def adopt(self, spec: Spec, request: Request) -> Handle | None:
+        """The worker of a cell that an earlier scheduler submitted and that is still queued or running."""
 
     def wait(self, seconds: float) -> None:
         """Return as soon as a worker has ended, at the latest after `seconds`."""
+
+    def close(self) -> None:
+        """Called once, when the scheduler has nothing left to run."""
 
 
 class Observer(Protocol):

@@ -37,8 +37,8 @@ def parse(text: str) -> list[str]:
     return devices
 
 
-def describe(devices: Sequence[str], threads: int) -> str:
+def describe(devices: Sequence[str], workers: int, threads: int) -> str:
     """`2 workers on cpu, 1 thread each`."""
     kinds = ", ".join(dict.fromkeys(devices))
-    plural = "s" if len(devices) > 1 else ""
-    return f"{len(devices)} worker{plural} on {kinds}, {threads} thread{'s' if threads > 1 else ''} each"
+    plural = "s" if workers > 1 else ""
+    return f"{workers} worker{plural} on {kinds}, {threads} thread{'s' if threads > 1 else ''} each"

@@ -8,36 +8,55 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from types import ModuleType
 
-from lossbench.execution.spec import FORK_SERVER
+from lossbench.execution.base import Handle, Place, Request
+from lossbench.execution.capacity import Capacity
+from lossbench.execution.spec import EXIT_OUT_OF_MEMORY, FORK_SERVER, Spec
 from lossbench.execution.worker import forked_main
 
 
 class LocalHandle:
-    """A running worker process."""
+    """A running worker process, the leader of a process group of its own."""
 
     def __init__(self, process: ForkServerProcess) -> None:
         self._process = process
+        self._oom_kills = oom_kills()
+
+    def running(self) -> bool:
+        return True
 
     def poll(self) -> int | None:
-        """Exit code, negative for a signal; None while it runs."""
-        return self._process.exitcode
+        """Exit code, negative for a signal; None while it runs. What it started and left behind is ended with it."""
+        code = self._process.exitcode
+        if code is None:
+            return None
+        self._kill_group()
+        if code == -signal.SIGKILL and oom_kills() > self._oom_kills:
+            return EXIT_OUT_OF_MEMORY
+        return code
 
     def stop(self) -> None:
         """Ask it to checkpoint and leave."""
         self._signal(signal.SIGTERM)
 
+    def terminate(self) -> None:
+        """The second SIGTERM ends a worker that did not heed the first."""
+        self._signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """End it and everything it started."""
+        self._kill_group()
+        self._signal(signal.SIGKILL)
+
+    def _kill_group(self) -> None:
         if self._process.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.pid is not None and self._process.exitcode is None:
@@ -46,19 +65,23 @@ class LocalHandle:
 
 
 class LocalExecutor:
-    """Runs up to `slots` workers at once on this machine.
+    """Runs workers on this machine, as many at once as it has places for.
 
     Args:
-        devices: one slot each, e.g. ["cuda:0", "cuda:1"] or ["cpu", "cpu"].
+        capacity: what there is.
         preload: modules the server imports beside the usual ones (the plugins of the suite).
+        target: what a worker does with the path of its spec; another one is for tests.
     """
 
-    def __init__(self, devices: Sequence[str], preload: Sequence[str] = ()) -> None:
+    poll_s = 0.1
+
+    def __init__(
+        self, capacity: Capacity, preload: Sequence[str] = (), target: Callable[[str], None] = forked_main
+    ) -> None:
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["lossbench.execution.preload", *preload, "lossbench.execution.preloaded"])
-        self._free = list(devices)
+        self._capacity, self._target = capacity, target
         self._running: list[ForkServerProcess] = []
-        self.slots = len(devices)
 
     def warm_up(self) -> None:
         """Start the server now: it imports in the background while the data is prepared.
@@ -74,19 +97,33 @@ class LocalExecutor:
             del os.environ[FORK_SERVER]
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def take_device(self) -> str | None:
-        """A free device, or None."""
-        return self._free.pop(0) if self._free else None
+    def refuses(self, request: Request) -> str | None:
+        return self._capacity.refuses(request)
 
-    def give_back(self, device: str) -> None:
-        self._free.append(device)
+    def reserve(self, request: Request) -> Place | None:
+        return self._capacity.reserve(request)
 
-    def submit(self, spec: Path) -> LocalHandle:
-        process = self._context.Process(target=forked_main, args=(str(spec),), daemon=False)
-        with _no_main_module():
-            process.start()
+    def release(self, place: Place) -> None:
+        self._capacity.release(place)
+
+    def submit(self, specs: Sequence[tuple[Path, Request]]) -> list[Handle | Exception]:
+        return [self._start(path) for path, _ in specs]
+
+    def _start(self, spec: Path) -> LocalHandle | Exception:
+        process = self._context.Process(target=self._target, args=(str(spec),), daemon=False)
+        try:
+            with _no_main_module():
+                process.start()
+        except (OSError, EOFError) as error:  # no more processes, a fork server that died
+            return error
         self._running.append(process)
         return LocalHandle(process)
+
+    def adopt(self, spec: Spec, request: Request) -> None:
+        """Never: a worker on this machine leaves when its scheduler does."""
+
+    def close(self) -> None:
+        """The fork server leaves with this process."""
 
     def wait(self, seconds: float) -> None:
         """Return as soon as a worker has ended, at the latest after `seconds`."""
@@ -94,6 +131,15 @@ class LocalExecutor:
         if not self._running:
             time.sleep(seconds)
         self._running = [process for process in self._running if process.sentinel not in ended]
+
+
+def oom_kills() -> int:
+    """How many processes of this machine the kernel has killed for want of memory; 0 where it does not tell."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 @contextlib.contextmanager

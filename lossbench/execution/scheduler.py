@@ -7,7 +7,6 @@ killed at any moment and started again.
 from __future__ import annotations
 
 import json
-import math
 import signal
 import threading
 import time
@@ -17,32 +16,45 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lossbench.execution.base import Executor, Handle, Job, Observer, Outcome
+from lossbench.execution.base import Executor, Handle, Job, Observer, Outcome, Place
 from lossbench.execution.events import EventReader
-from lossbench.execution.spec import EXIT_BUSY, EXIT_CHECKPOINTED, EXIT_DONE, write_json
+from lossbench.execution.queue import Queue
+from lossbench.execution.spec import (
+    EXIT_BUSY,
+    EXIT_CHECKPOINTED,
+    EXIT_DONE,
+    EXIT_LOST,
+    EXIT_OUT_OF_MEMORY,
+    write_json,
+)
 from lossbench.store import Store
 
-#: Deaths that say nothing about the cell: killed or hung up from outside, or the fork server died (255).
-INFRASTRUCTURE_DEATHS = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, 255})
-#: How often a cell is started again after such a death (the kernel's out-of-memory killer looks like one).
+#: Deaths that say nothing about the cell: killed or hung up from outside, or lost with its machine.
+INFRASTRUCTURE_DEATHS = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, EXIT_LOST})
+#: How often a cell is started again after such a death.
 RETRIES = 1
-#: Seconds a worker has between being asked to checkpoint and being killed.
+#: Seconds a worker has between being asked to checkpoint and being told to leave, and from there to being killed.
 GRACE_S = 30.0
+TERMINATE_S = 5.0
 #: Seconds before a cell held by another process is looked at again.
 BUSY_WAIT_S = 1.0
-#: Seconds between looks at the events of running cells; the end of a worker is told at once.
-POLL_S = 0.1
 
 
 @dataclass
 class _Running:
     job: Job
     handle: Handle
-    device: str
+    place: Place | None
     events: EventReader
-    started: float = field(default_factory=time.monotonic)
+    submitted: float = field(default_factory=time.monotonic)
+    started: float | None = None
     asked: float | None = None
     timed_out: bool = False
+    terminated: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - (self.submitted if self.started is None else self.started)
 
 
 class Scheduler:
@@ -54,77 +66,94 @@ class Scheduler:
 
     def __init__(self, executor: Executor, store: Store, observer: Observer, *, grace_s: float = GRACE_S) -> None:
         self._executor, self._store, self._observer, self._grace = executor, store, observer, grace_s
-        self._waiting: list[Job] = []
+        self._waiting = Queue()
         self._running: list[_Running] = []
         self._outcomes: list[Outcome] = []
-        self._seconds: dict[tuple[str, ...], float] = {}
         self.interrupts = 0
 
     def run(self, jobs: list[Job]) -> list[Outcome]:
         """All outcomes, in the order of their ends. Never raises for what a cell does."""
-        self._waiting = sorted(jobs, key=self._order)
         with self._signals():
             try:
+                for job in jobs:
+                    self._take(job)
                 while self._waiting or self._running:
                     self._tick()
             finally:
                 for running in self._running:
                     running.handle.kill()
+                self._executor.close()
         return self._outcomes
 
-    def _order(self, job: Job) -> tuple[int, float]:
-        """Seeds outermost, so that a half-done suite compares all losses on the same seeds. Within a seed what took
-        longest with another seed goes first, the unknown before it: no long cell is left to run alone at the end."""
-        return job.cell.seed, -self._seconds.get(_kind(job), math.inf)
+    def _take(self, job: Job) -> None:
+        """Queue a job, or go on with the worker an earlier scheduler left with a cluster."""
+        handle = self._executor.adopt(job.spec, job.request)
+        if handle is None:
+            self._waiting.add(job)
+        else:
+            self._follow_up(job, handle, None)
 
     def _tick(self) -> None:
         if self.interrupts:
             self._interrupt()
         else:
             self._launch()
-        self._executor.wait(POLL_S)
+        self._executor.wait(self._executor.poll_s)
         for running in list(self._running):
             self._follow(running)
             self._limit(running)
             code = running.handle.poll()
             if code is not None:
                 self._running.remove(running)
-                self._executor.give_back(running.device)
+                if running.place is not None:
+                    self._executor.release(running.place)
                 self._follow(running)
                 self._ended(running, code)
 
     def _launch(self) -> None:
-        now = time.monotonic()
-        for job in list(self._waiting):
-            if job.not_before > now:
-                continue
+        batch: list[tuple[Job, Place]] = []
+        for job in self._waiting.candidates(time.monotonic()):
             if self._store.has(job.cell):  # somebody else's scheduler was faster
                 self._waiting.remove(job)
                 self._finish(Outcome(job, "done", elsewhere=True))
                 continue
-            device = self._executor.take_device()
-            if device is None:
-                return
+            place = self._executor.reserve(job.request)
+            if place is None:
+                self._waiting.blocked(job)
+                continue
             self._waiting.remove(job)
-            self._start(job, device)
-
-    def _start(self, job: Job, device: str) -> None:
-        job.spec = replace(job.spec, device=device)
-        events = job.spec.run_dir / "events.jsonl"
-        try:
-            path = job.spec.write()
-            reader = EventReader(events, offset=events.stat().st_size if events.exists() else 0)
-            handle = self._executor.submit(path)
-        except (OSError, EOFError) as error:  # a full disk, a fork server that died: running cells go on
-            self._executor.give_back(device)
-            if self.interrupts or job.infrastructure_deaths < RETRIES:
-                job.infrastructure_deaths += 1
-                job.not_before = time.monotonic() + BUSY_WAIT_S
-                self._waiting.append(job)
+            batch.append((job, place))
+        ready = [(job, place, path) for job, place in batch if (path := self._written(job, place)) is not None]
+        handles = self._executor.submit([(path, job.request) for job, _, path in ready]) if ready else []
+        for (job, place, _), handle in zip(ready, handles, strict=True):
+            if isinstance(handle, Exception):
+                self._not_started(job, place, handle)
             else:
-                self._fail(job, 0.0, "NotStarted", f"its worker could not be started: {error}", None)
-            return
-        self._running.append(_Running(job, handle, device, reader))
+                self._follow_up(job, handle, place)
+
+    def _written(self, job: Job, place: Place) -> Path | None:
+        """The job's spec file, written; None when it could not be."""
+        job.spec = replace(job.spec, devices=place.devices, threads=place.threads)
+        try:
+            return job.spec.write()
+        except OSError as error:  # a full disk: running cells go on
+            self._not_started(job, place, error)
+            return None
+
+    def _not_started(self, job: Job, place: Place, error: Exception) -> None:
+        self._executor.release(place)
+        if self.interrupts or job.infrastructure_deaths < RETRIES:
+            job.infrastructure_deaths += 1
+            job.not_before = time.monotonic() + BUSY_WAIT_S
+            self._waiting.add(job)
+        else:
+            self._fail(job, 0.0, "NotStarted", f"its worker could not be started: {error}", None)
+
+    def _follow_up(self, job: Job, handle: Handle, place: Place | None) -> None:
+        """Watch a worker, from what it says from now on."""
+        events = job.spec.run_dir / "events.jsonl"
+        offset = events.stat().st_size if place is not None and events.exists() else 0
+        self._running.append(_Running(job, handle, place, EventReader(events, offset=offset)))
         self._observer.started(job)
 
     def _follow(self, running: _Running) -> None:
@@ -132,20 +161,28 @@ class Scheduler:
             self._observer.progressed(running.job, event)
 
     def _limit(self, running: _Running) -> None:
-        """Hard time limit, escalating: ask for a checkpoint, then kill."""
+        """Hard time limit, escalating: ask for a checkpoint, tell it to leave, kill. Counted from its start, not from
+        when a cluster's queue took it."""
         now = time.monotonic()
-        minutes = running.job.minutes
-        if running.asked is None and minutes is not None and now - running.started > minutes * 60:
+        if running.started is None and running.handle.running():
+            running.started = now
+        minutes = running.job.request.minutes
+        late = running.started is not None and minutes is not None and now - running.started > minutes * 60
+        if late and running.asked is None:
             running.timed_out, running.asked = True, now
             running.handle.stop()
-        if running.asked is not None and now - running.asked > self._grace:
+        if running.asked is None or now - running.asked <= self._grace:
+            return
+        if not running.terminated:
+            running.terminated = True
+            running.handle.terminate()
+        elif now - running.asked > self._grace + min(TERMINATE_S, self._grace):
             running.handle.kill()
 
     def _interrupt(self) -> None:
         """First Ctrl-C: no new cells, everybody checkpoints. Second: kill."""
-        for job in self._waiting:
+        for job in self._waiting.clear():
             self._finish(Outcome(job, "interrupted"))
-        self._waiting.clear()
         for running in self._running:
             if self.interrupts > 1:
                 running.handle.kill()
@@ -154,29 +191,29 @@ class Scheduler:
                 running.handle.stop()
 
     def _ended(self, running: _Running, code: int) -> None:
-        job, seconds = running.job, time.monotonic() - running.started
+        job, seconds = running.job, running.seconds
         if self._store.has(job.cell):
             if code == EXIT_DONE:
-                self._seconds[_kind(job)] = seconds
-                self._waiting.sort(key=self._order)
+                self._waiting.took(job, seconds)
             self._finish(Outcome(job, "done", seconds, elsewhere=code == EXIT_BUSY))
         elif running.timed_out:
-            message = f"ran past its limit of {job.minutes:g} minutes; its checkpoint is kept"
+            message = f"ran past its limit of {job.request.minutes:g} minutes; its checkpoint is kept"
             self._fail(job, seconds, "Timeout", message, "raise resources.minutes and run again: it resumes")
         elif self.interrupts:
             self._finish(Outcome(job, "interrupted", seconds))
         elif code == EXIT_BUSY:
             job.not_before = time.monotonic() + BUSY_WAIT_S
-            self._waiting.append(job)
+            self._waiting.add(job)
         elif code == EXIT_CHECKPOINTED:
-            self._waiting.insert(0, job)
+            self._waiting.add(job, first=True)
+        elif code == EXIT_OUT_OF_MEMORY:
+            self._out_of_memory(job, seconds)
         elif code in INFRASTRUCTURE_DEATHS and job.infrastructure_deaths < RETRIES:
             job.infrastructure_deaths += 1
             self._observer.said(f"{job.cell.name}: worker {death(code)}; starting it again from its checkpoint")
-            self._waiting.insert(0, job)
+            self._waiting.add(job, first=True)
         elif code < 0 or code in INFRASTRUCTURE_DEATHS:
-            hint = "out of memory? see the kernel's log" if code == -signal.SIGKILL else None
-            self._fail(job, seconds, "Killed", f"worker {death(code)}", hint)
+            self._fail(job, seconds, "Killed", f"worker {death(code)}", None)
         elif code == EXIT_DONE:
             self._fail(job, seconds, "NoRecord", "worker ended well but left no record", "this is a bug in lossbench")
         else:
@@ -185,6 +222,25 @@ class Scheduler:
                 self._fail(job, seconds, "Died", f"worker ended with exit code {code}", None)
             else:
                 self._finish(Outcome(job, "failed", seconds, error))
+
+    def _out_of_memory(self, job: Job, seconds: float) -> None:
+        """Once more with micro-batches of half the size and twice as many: the same effective batch."""
+        images = job.cell.protocol.batch_size // job.cell.protocol.accumulate
+        if job.spec.split == 1 and images % 2 == 0:
+            job.spec = replace(job.spec, split=2)
+            self._observer.said(
+                f"{job.cell.name}: out of memory; trying again with micro-batches of {images // 2} instead of {images}"
+            )
+            self._waiting.add(job, first=True)
+            return
+        error = read_error(job.spec.run_dir)
+        if error is not None and error.get("kind") == "OutOfMemory":
+            self._finish(Outcome(job, "failed", seconds, error))
+        else:
+            hint = (
+                "raise protocol.accumulate (same effective batch), lower batch_size or crop, or run fewer cells at once"
+            )
+            self._fail(job, seconds, "OutOfMemory", "out of memory: the system ended its worker", hint)
 
     def _fail(self, job: Job, seconds: float, kind: str, message: str, hint: str | None) -> None:
         error = {"kind": kind, "message": message, "hint": hint, "exit_code": 1, "when": time.time()}
@@ -214,11 +270,6 @@ class Scheduler:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _kind(job: Job) -> tuple[str, ...]:
-    """What a cell has in common with those of other seeds."""
-    return tuple(component.label for component in job.cell.components.values())
 
 
 def death(code: int) -> str:

@@ -18,6 +18,10 @@ EXIT_FAILED = 1
 EXIT_CHECKPOINTED = 75
 #: Another process holds this cell.
 EXIT_BUSY = 76
+#: The device's or the machine's memory did not suffice.
+EXIT_OUT_OF_MEMORY = 77
+#: The worker is gone and nobody knows why: a machine that went away, a fork server that died.
+EXIT_LOST = 255
 #: Images whose predictions a run keeps for figures, if not told otherwise.
 KEEP_IMAGES = 4
 #: Set in the environment of the fork server, and of no process else.
@@ -33,8 +37,10 @@ class Spec:
         cell_id: its id, so that nobody has to compute it to find the folder.
         results: the results folder (records and runs lie in it).
         plugins: the user's own plugin files.
-        device: "cpu", "cuda:0", "mps".
-        threads: CPU threads of this worker.
+        devices: "cpu", "cuda:0", "mps", or "auto": what the worker finds where it runs. Several: one process each.
+        threads: CPU threads of this worker, shared by its processes.
+        memory_gb: main memory it may take; None: no limit but the machine's.
+        split: into how many parts each micro-batch is split, after it did not fit into memory (same effective batch).
         checkpoint_every_s: seconds between checkpoints.
         keep: what to leave in the run folder afterwards: "predictions" (of every image), "weights".
         keep_images: of how many fixed images the predictions stay in the run folder in any case, for figures.
@@ -46,8 +52,10 @@ class Spec:
     data_root: Path
     cache_root: Path
     plugins: tuple[Path, ...] = ()
-    device: str = "cpu"
+    devices: tuple[str, ...] = ("cpu",)
     threads: int = 1
+    memory_gb: float | None = None
+    split: int = 1
     checkpoint_every_s: float = 60.0
     keep: tuple[str, ...] = ()
     keep_images: int = KEEP_IMAGES
@@ -55,6 +63,11 @@ class Spec:
     command: str = ""
     #: `provenance.code_hash` of each plugin, taken before the fork server imported them.
     code: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def device(self) -> str:
+        """The first of its devices."""
+        return self.devices[0]
 
     @property
     def run_dir(self) -> Path:
@@ -77,6 +90,7 @@ class Spec:
             data[key] = Path(data[key])
         data["plugins"] = tuple(Path(p) for p in data["plugins"])
         data["keep"] = tuple(data["keep"])
+        data["devices"] = tuple(data["devices"])
         return cls(**data)
 
 

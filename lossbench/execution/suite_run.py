@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from lossbench.cells import Cell, canonical_json
 from lossbench.data.build import Progress
 from lossbench.data.cache import open_split
 from lossbench.data.roots import dataset_root
-from lossbench.execution.base import Job, Observer, Outcome
+from lossbench.errors import SetupError
+from lossbench.execution.base import Executor, Job, Observer, Outcome, Request
+from lossbench.execution.capacity import Capacity, machine
 from lossbench.execution.local import LocalExecutor
 from lossbench.execution.plugins import code_hashes, plugin_modules
 from lossbench.execution.scheduler import Scheduler
@@ -33,6 +34,7 @@ class RunOptions:
     plugins: tuple[Path, ...] = ()
     jobs: int | None = None
     devices: tuple[str, ...] = ()
+    slots_per_device: int = 1
     threads: int | None = None
     checkpoint_every_s: float = 60.0
     keep: tuple[str, ...] = ()
@@ -83,17 +85,15 @@ def prepare_data(
     return errors
 
 
-def slots(options: RunOptions, cells: int) -> tuple[list[str], int]:
-    """(device of each slot, CPU threads per worker). On GPUs one slot each; on a CPU one-thread workers side by
-    side give the most throughput, so as many as there are cores or cells."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    devices = list(options.devices)
-    if devices and devices != ["cpu"]:
-        count = options.jobs or len(devices)
-        places = [devices[i % len(devices)] for i in range(count)]
-    else:
-        places = ["cpu"] * (options.jobs or max(1, min(cores, cells)))
-    return places, options.threads or max(1, cores // len(places))
+def local_capacity(options: RunOptions, cells: int) -> Capacity:
+    """What this machine has to give."""
+    return machine(
+        options.devices,
+        cells,
+        jobs=options.jobs,
+        threads=options.threads,
+        slots_per_device=options.slots_per_device,
+    )
 
 
 def run_cells(
@@ -102,7 +102,7 @@ def run_cells(
     options: RunOptions,
     *,
     observe: Callable[[list[Job]], ObserverContext],
-    minutes: Callable[[Cell], float | None] = lambda cell: None,
+    resources: Callable[[Cell], Request] = lambda cell: Request(),
     decoding: Decoding = lambda what: nullcontext(),
     say: Callable[[str], None] = lambda message: None,
 ) -> list[Outcome]:
@@ -110,41 +110,49 @@ def run_cells(
     what a cell does."""
     if not cells:
         return []
-    places, threads = slots(options, len(cells))
-    executor = LocalExecutor(places, preload=plugin_modules(cells, registries))
+    executor = LocalExecutor(local_capacity(options, len(cells)), preload=plugin_modules(cells, registries))
     executor.warm_up()
     code = code_hashes(cells, registries)  # now, while the server imports torch: it is going to import these files
     errors = prepare_data(cells, registries, options, decoding=decoding, say=say)
     jobs, outcomes = [], []
     for cell, cell_code in zip(cells, code, strict=True):
-        spec = Spec(
-            cell=cell.to_json(),
-            cell_id=cell.id,
-            results=options.results,
-            data_root=options.data_root,
-            cache_root=options.cache_root,
-            plugins=options.plugins,
-            threads=threads,
-            checkpoint_every_s=options.checkpoint_every_s,
-            keep=options.keep,
-            keep_images=options.keep_images,
-            suite=options.suite,
-            command=options.command,
-            code={str(kind): digest for kind, digest in cell_code.items()},
-        )
-        job = Job(cell, spec, minutes=minutes(cell))
-        error = errors.get(canonical_json(cell.dataset.identity))
+        request = resources(cell)
+        job = Job(cell, _spec(cell, options, request, cell_code), request)
+        error = errors.get(canonical_json(cell.dataset.identity)) or _refused(executor, cell, request)
         if error is None:
             jobs.append(job)
         else:
             outcome = Outcome(job, "failed", error=describe_error(error))
-            spec.write()
-            write_json(spec.run_dir / "error.json", outcome.error)  # where `status` finds it
+            job.spec.write()
+            write_json(job.spec.run_dir / "error.json", outcome.error)  # where `status` finds it
             outcomes.append(outcome)
     with observe([*jobs, *(outcome.job for outcome in outcomes)]) as observer:
         for outcome in outcomes:
             observer.finished(outcome)
         return outcomes + Scheduler(executor, Store(options.results), observer).run(jobs)
+
+
+def _spec(cell: Cell, options: RunOptions, request: Request, code: Mapping[Kind, str]) -> Spec:
+    return Spec(
+        cell=cell.to_json(),
+        cell_id=cell.id,
+        results=options.results,
+        data_root=options.data_root,
+        cache_root=options.cache_root,
+        plugins=options.plugins,
+        memory_gb=request.memory_gb,
+        checkpoint_every_s=options.checkpoint_every_s,
+        keep=options.keep,
+        keep_images=options.keep_images,
+        suite=options.suite,
+        command=options.command,
+        code={str(kind): digest for kind, digest in code.items()},
+    )
+
+
+def _refused(executor: Executor, cell: Cell, request: Request) -> SetupError | None:
+    why = executor.refuses(request)
+    return SetupError(f"{cell.name} {why}", hint="lower `resources` in the suite") if why else None
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:

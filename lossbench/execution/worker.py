@@ -26,6 +26,7 @@ from lossbench.execution.spec import (
     EXIT_CHECKPOINTED,
     EXIT_DONE,
     EXIT_FAILED,
+    EXIT_OUT_OF_MEMORY,
     Spec,
     write_json,
 )
@@ -36,7 +37,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
 
 class StopFlag:
-    """Set by the first stop signal; asked by training between steps."""
+    """Set by the first stop signal; asked by training between steps. A second SIGTERM ends the process."""
 
     def __init__(self) -> None:
         self._set = False
@@ -45,6 +46,8 @@ class StopFlag:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._set = True
+        if number == signal.SIGTERM:
+            signal.signal(number, signal.SIG_DFL)
 
     def __call__(self) -> bool:
         return self._set
@@ -84,7 +87,7 @@ def _run(spec: Spec, store: Store, should_stop: StopFlag) -> int:
         # The one place where anything a cell may raise ends: it is reported, and no other cell is touched.
         traceback.print_exc()
         write_json(error_file, describe_error(error))
-        return EXIT_FAILED
+        return EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else EXIT_FAILED
     for leftover in ("checkpoint.pt", "events.jsonl"):
         (spec.run_dir / leftover).unlink(missing_ok=True)
     return EXIT_DONE
@@ -166,7 +169,7 @@ def _follow_scheduler() -> None:
     scheduler = multiprocessing.parent_process()
     if scheduler is not None:
         scheduler.join()
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGUSR2)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,24 @@ import pytest
 
 from lossbench.cells import Cell, Component
 from lossbench.execution import scheduler as scheduler_module
-from lossbench.execution.base import Job, Outcome
+from lossbench.execution.base import Job, Outcome, Place, Request
 from lossbench.execution.scheduler import Scheduler, death
-from lossbench.execution.spec import EXIT_BUSY, EXIT_CHECKPOINTED, EXIT_DONE, EXIT_FAILED, Spec, write_json
+from lossbench.execution.spec import (
+    EXIT_BUSY,
+    EXIT_CHECKPOINTED,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_OUT_OF_MEMORY,
+    Spec,
+    write_json,
+)
 from lossbench.protocol import Protocol
 
 
 def make_job(root: Path, name: str = "ce", seed: int = 0, minutes: float | None = None) -> Job:
     cell = Cell(Component("streets"), Component("fcn_timm"), Component(name), seed, Protocol(iterations=10))
     spec = Spec(cell.to_json(), cell.id, results=root, data_root=root, cache_root=root)
-    return Job(cell, spec, minutes=minutes)
+    return Job(cell, spec, Request(minutes=minutes))
 
 
 class FakeStore:
@@ -38,40 +46,70 @@ class FakeStore:
 
 class FakeHandle:
     def __init__(self, behave: Callable[["FakeHandle"], int | None]) -> None:
-        self.behave, self.polls, self.stopped, self.killed = behave, 0, False, False
+        self.behave, self.asked, self.killed = behave, list[str](), False
+        self.queued = getattr(behave, "queued", False)
+
+    def running(self) -> bool:
+        return not self.queued
 
     def poll(self) -> int | None:
-        self.polls += 1
         return -signal.SIGKILL if self.killed else self.behave(self)
 
     def stop(self) -> None:
-        self.stopped = True
+        self.asked.append("stop")
+
+    def terminate(self) -> None:
+        self.asked.append("terminate")
 
     def kill(self) -> None:
+        self.asked.append("kill")
         self.killed = True
 
 
 class FakeExecutor:
     """Runs `script[cell id]`: one behaviour per attempt."""
 
+    poll_s = 0.001
+
     def __init__(self, slots: int, script: dict[str, list[Callable[[FakeHandle], int | None]]]) -> None:
-        self.slots, self._free, self.script = slots, ["cpu"] * slots, script
+        self.slots, self.free, self.script = slots, slots, script
         self.submitted: list[str] = []
-        self.most = 0
+        self.handles: list[FakeHandle] = []
+        self.left: dict[str, FakeHandle] = {}
+        self.specs: list[Spec] = []
+        self.most = self.closed = 0
 
-    def take_device(self) -> str | None:
-        return self._free.pop() if self._free else None
+    def refuses(self, request: Request) -> str | None:
+        return None
 
-    def give_back(self, device: str) -> None:
-        self._free.append(device)
+    def reserve(self, request: Request) -> Place | None:
+        if not self.free:
+            return None
+        self.free -= 1
+        return Place(("cpu",))
 
-    def submit(self, spec: Path) -> FakeHandle:
-        cell_id = spec.parent.name
+    def release(self, place: Place) -> None:
+        self.free += 1
+
+    def submit(self, specs: list[tuple[Path, Request]]) -> list[FakeHandle | Exception]:
+        return [self.start(path) for path, _ in specs]
+
+    def start(self, path: Path) -> FakeHandle | Exception:
+        cell_id = path.parent.name
         self.submitted.append(cell_id)
-        self.most = max(self.most, self.slots - len(self._free))
-        return FakeHandle(self.script[cell_id].pop(0))
+        self.specs.append(Spec.read(path))
+        self.most = max(self.most, self.slots - self.free)
+        self.handles.append(FakeHandle(self.script[cell_id].pop(0)))
+        return self.handles[-1]
 
-    def wait(self, seconds: float) -> None: ...
+    def adopt(self, spec: Spec, request: Request) -> FakeHandle | None:
+        return self.left.get(spec.cell_id)
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 class Watch:
@@ -120,9 +158,13 @@ def world(tmp_path: Path) -> Any:
 
             return behave
 
+        def __init__(self) -> None:
+            self.left: dict[Job, Any] = {}
+
         def run(self, script: dict[Job, list[Any]] | list[tuple[Job, list[Any]]], slots: int = 2) -> list[Outcome]:
             pairs = list(script)
             self.executor = FakeExecutor(slots, {job.cell.id: list(acts) for job, acts in pairs})
+            self.executor.left = {job.cell.id: FakeHandle(act) for job, act in self.left.items()}
             self.scheduler = Scheduler(self.executor, self.store, self.watch, grace_s=0.2)  # type: ignore[arg-type]
             return self.scheduler.run([job for job, _ in pairs])
 
@@ -204,14 +246,14 @@ def test_well_ended_without_a_record_is_a_failure(world: Any) -> None:
 def test_a_worker_that_cannot_be_started_leaves_the_others_alone(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler_module, "BUSY_WAIT_S", 0.01)
     good, bad = world.job(name="good"), world.job(name="bad")
-    submit = FakeExecutor.submit
+    start = FakeExecutor.start
 
-    def full_disk(self: FakeExecutor, spec: Path) -> FakeHandle:
-        if spec.parent.name == bad.cell.id:
-            raise OSError(28, "No space left on device")
-        return submit(self, spec)
+    def full_disk(self: FakeExecutor, path: Path) -> FakeHandle | Exception:
+        if path.parent.name == bad.cell.id:
+            return OSError(28, "No space left on device")
+        return start(self, path)
 
-    monkeypatch.setattr(FakeExecutor, "submit", full_disk)
+    monkeypatch.setattr(FakeExecutor, "start", full_disk)
     outcomes = {o.job.cell.loss.name: o for o in world.run([(bad, []), (good, [world.finishes(good)])], slots=1)}
     assert outcomes["good"].status == "done"
     assert outcomes["bad"].error["kind"] == "NotStarted"
@@ -250,6 +292,45 @@ def test_time_limit_asks_then_kills(world: Any) -> None:
     outcome = world.run([(job, [hangs])])[0]
     assert outcome.error["kind"] == "Timeout"
     assert "resources.minutes" in outcome.error["hint"]
+    assert world.executor.handles[0].asked == ["stop", "terminate", "kill"]
+
+
+def test_time_in_a_clusters_queue_does_not_count(world: Any) -> None:
+    job = world.job(minutes=0.001)
+    seen = []
+
+    def queued_long_then_done(handle: FakeHandle) -> int | None:
+        seen.append(time.monotonic())
+        if seen[-1] - seen[0] < 0.15:
+            return None
+        world.store.put(job.cell.id)
+        return EXIT_DONE
+
+    queued_long_then_done.queued = True  # type: ignore[attr-defined]
+    assert world.run([(job, [queued_long_then_done])])[0].status == "done"
+    assert world.executor.handles[0].asked == []
+
+
+def test_what_an_earlier_scheduler_submitted_is_gone_on_with_and_not_submitted_again(world: Any) -> None:
+    job = world.job()
+    world.left = {job: world.finishes(job)}
+    assert world.run([(job, [])])[0].status == "done"
+    assert world.executor.submitted == []
+    assert world.executor.closed == 1
+
+
+def test_out_of_memory_once_halves_the_micro_batches(world: Any) -> None:
+    job = world.job()
+    assert world.run([(job, [exits(EXIT_OUT_OF_MEMORY), world.finishes(job)])])[0].status == "done"
+    assert [spec.split for spec in world.executor.specs] == [1, 2]
+    assert "micro-batches of 4 instead of 8" in world.watch.messages[0]
+
+
+def test_out_of_memory_twice_is_a_failure(world: Any) -> None:
+    job = world.job()
+    outcome = world.run([(job, [exits(EXIT_OUT_OF_MEMORY), exits(EXIT_OUT_OF_MEMORY)])])[0]
+    assert outcome.error["kind"] == "OutOfMemory"
+    assert "accumulate" in outcome.error["hint"]
 
 
 def test_ctrl_c_stops_and_leaves_the_rest_for_later(world: Any) -> None:
@@ -257,7 +338,7 @@ def test_ctrl_c_stops_and_leaves_the_rest_for_later(world: Any) -> None:
 
     def interrupted(handle: FakeHandle) -> int | None:
         world.scheduler.interrupts = 1
-        return EXIT_CHECKPOINTED if handle.stopped else None
+        return EXIT_CHECKPOINTED if handle.asked else None
 
     outcomes = world.run([(running, [interrupted]), (waiting, [])], slots=1)
     assert [o.status for o in outcomes] == ["interrupted", "interrupted"]
