@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from lossbench.errors import UnknownNameError, did_you_mean
 from lossbench.records import Record
 from lossbench.runs import Part, Run, Runs
 from lossbench.runtable import Condition, RunTable
-from lossbench.selection import matches
+from lossbench.selection import fits, matches
 from lossbench.standings import COLUMNS, Block, Row
 from lossbench.store import StoredRecord
 from lossbench.tabulate import tabulate
@@ -143,7 +142,7 @@ def _block(table: RunTable, members: Sequence[Part], variant: str, loss: str, so
 
 def _row_matches(row: Row, pattern: str) -> bool:
     first = row.runs.ordered_parts[0].condition
-    return row.label == pattern or fnmatchcase(row.label, pattern) or matches(first, loss=pattern)
+    return fits(row.label, pattern) or matches(first, loss=pattern)
 
 
 def _reference_row(rows: Sequence[Row], reference: str) -> tuple[Row | None, str]:

@@ -11,12 +11,15 @@ from lossbench.runtable import Condition
 from lossbench.store import StoredRecord
 
 
+def fits(name: str, pattern: str) -> bool:
+    """Whether a name is the pattern, or matches a glob; several globs are separated by `|`."""
+    return name == pattern or any(fnmatchcase(name, glob) or name == glob for glob in pattern.split("|"))
+
+
 def matches(record: Record | Condition, **patterns: str) -> bool:
-    """Whether a record's name or label of each part (dataset, backbone, loss) matches its glob."""
+    """Whether a record's name or label of each part (dataset, backbone, loss) fits its pattern."""
     return all(
-        record.labels[part] == pattern
-        or fnmatchcase(record.cell[part]["name"], pattern)
-        or fnmatchcase(record.labels[part], pattern)
+        fits(record.labels[part], pattern) or fits(record.cell[part]["name"], pattern)
         for part, pattern in patterns.items()
     )
 

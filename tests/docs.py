@@ -4,8 +4,9 @@
     ...
     <!-- end -->
 
-Output of `--format markdown` stands there as it is, any other inside a ```text fence. Commands run in the root of the
-repository, on the records of its `results/`, 80 columns wide.
+Output of `--format markdown` stands there as it is, any other inside a ```text fence; of a figure, its picture and
+caption (see docfigures.py). Commands run in the root of the repository, on the records of its `results/`, 80 columns
+wide.
 
 What a page says follows from the records alone. So nothing is stale here: whether the code has changed since a record
 was made is a fact about the checkout (`lossbench leaderboard` marks it for whoever asks there); were it on the page,
@@ -27,9 +28,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+from tests.docfigures import FigureError, block_text
+
 ROOT = Path(__file__).parents[1]
 #: Verbs that only read, and say the same everywhere (`show` names files of this machine).
-VERBS = ("leaderboard", "diagnostics", "audit", "list")
+VERBS = ("leaderboard", "diagnostics", "audit", "list", "figure")
 _START = re.compile(r"<!-- run: (.+?) -->")
 _END = "<!-- end -->"
 #: What would change a command's output from outside.
@@ -81,11 +84,16 @@ def blocks(file: Path) -> list[Block]:
     return found
 
 
-def expected(block: Block, root: Path = ROOT) -> str:
-    """What should stand in the block. Raises BlockError when the command fails."""
+def expected(block: Block, root: Path = ROOT, *, draw: bool = False) -> str:
+    """What should stand in the block; figures are drawn anew with `draw`. Raises BlockError when the command fails."""
     words = shlex.split(block.command)
     if len(words) < 2 or words[0] != "lossbench" or words[1] not in VERBS:
         raise BlockError(f"{block}: not `lossbench` and one of {', '.join(VERBS)}: {block.command}")
+    if words[1] == "figure":
+        try:
+            return block_text(words[1:], root, run, draw=draw)
+        except FigureError as error:
+            raise BlockError(f"{block}: {error}") from None
     output, errors, code = run(words[1:], root)
     # 1: `audit` found what cannot be. Anything else that fails, and any warning, is no text for a page.
     if code not in (0, 1) or errors:
@@ -112,17 +120,17 @@ def run(words: Sequence[str], root: Path) -> tuple[str, str, int]:
     return output.getvalue(), errors.getvalue(), code
 
 
-def updated(file: Path, root: Path = ROOT) -> str:
-    """The page with every block as its command prints it."""
+def updated(file: Path, root: Path = ROOT, *, draw: bool = False) -> str:
+    """The page with every block as its command prints it; figures drawn anew with `draw`."""
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     for block in reversed(blocks(file)):  # from the end: the line numbers before it stay
-        lines[block.start : block.end] = [expected(block, root)]
+        lines[block.start : block.end] = [expected(block, root, draw=draw)]
     return "".join(lines)
 
 
-def _all_updated(root: Path) -> Iterator[tuple[Path, bool, str]]:
+def _all_updated(root: Path, *, draw: bool) -> Iterator[tuple[Path, bool, str]]:
     for page in pages(root):
-        text = updated(page, root)
+        text = updated(page, root, draw=draw)
         yield page, text != page.read_text(encoding="utf-8"), text
 
 
@@ -130,10 +138,12 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Check or rewrite all pages; returns 1 when a page is, or was, not what its commands print."""
     parser = argparse.ArgumentParser(prog="python -m tests.docs", description="Blocks in docs/*.md made by commands.")
     parser.add_argument("--write", action="store_true", help="rewrite the blocks")
-    write = parser.parse_args(arguments).write
+    parser.add_argument("--figures", action="store_true", help="draw the figures anew, too (panels need predictions)")
+    given = parser.parse_args(arguments)
+    write = given.write
     differ = False
     try:
-        for page, changed, text in _all_updated(root):
+        for page, changed, text in _all_updated(root, draw=given.figures):
             if changed and write:
                 page.write_text(text, encoding="utf-8")
                 print(f"{page}: rewritten")

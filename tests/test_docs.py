@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from lossbench import metrics
+from lossbench.cells import short_hash
 from lossbench.cli.main import run as command_line
 from lossbench.store import Store
 from tests.docs import Block, BlockError, blocks, expected, main, pages, updated
@@ -129,3 +133,68 @@ def test_a_warning_is_no_text_for_a_page(root):
     page = root / "docs" / "page.md"
     with pytest.raises(BlockError, match="not valid JSON"):
         expected(Block(page, "lossbench leaderboard", 1, 2, ""), root)
+
+
+# --- figures ---
+
+FIGURE = "<!-- run: lossbench figure classes -o docs/figures/classes.svg -->\n<!-- end -->\n"
+
+
+@pytest.fixture
+def drawn(root):
+    (root / "docs" / "page.md").write_text(FIGURE)
+    assert main(["--write", "--figures"], root) == 0
+    return root
+
+
+def test_a_figure_stands_on_its_page_with_its_caption_and_numbers(drawn):
+    assert "![IoU per class on streets / fcn_timm](figures/classes.svg)" in text_of(drawn)
+    assert "*IoU per class on streets" in text_of(drawn)
+    facts = json.loads((drawn / "docs" / "figures" / "classes.json").read_text())
+    assert len(facts["records"]) == 18
+    assert facts["numbers"] in (drawn / "docs" / "figures" / "classes.svg").read_text()
+    assert main([], drawn) == 0
+
+
+@pytest.mark.parametrize("how", ["record", "numbers", "picture", "missing"])
+def test_a_figure_that_is_not_what_the_records_say_is_noticed(drawn, how, capsys):
+    numbers = drawn / "docs" / "figures" / "classes.json"
+    picture = numbers.with_suffix(".svg")
+    if how == "record":
+        put(Store(drawn / "results"), loss="ce", seed=1, quality=0.5)
+    elif how == "numbers":
+        facts = json.loads(numbers.read_text())
+        facts["data"][0]["iou"] = 0.001
+        numbers.write_text(json.dumps(facts))
+    elif how == "picture":
+        digest = json.loads(numbers.read_text())["numbers"]
+        picture.write_text(picture.read_text().replace(digest, "0" * 16))
+    else:
+        picture.unlink()
+    assert main([], drawn) == 2
+    assert "page.md:1: " in capsys.readouterr().err
+
+
+def test_panels_are_checked_against_the_counts_per_image(root, capsys):
+    """Their predictions are not committed: the scores in the figure are what can be worked out again."""
+    store = Store(root / "results")
+    stored = next(s for s in store.read_all()[0] if s.record.labels["loss"] == "ce" and s.record.seed == 0)
+    scores = 100 * metrics.mean(metrics.class_scores(stored.per_image[2])["iou"])
+    data = [{"image": "image_2", "seed": 0, "miou": {"ce": float(scores)}}]
+
+    def write():
+        numbers = short_hash({"data": data, "records": [stored.record.id]})
+        facts = {"kind": "panels", "file": "p.png", "title": "Panels", "caption": "What.", "numbers": numbers}
+        facts |= {"records": [stored.record.id], "data": data}
+        (root / "docs" / "figures").mkdir(exist_ok=True)
+        (root / "docs" / "figures" / "p.json").write_text(json.dumps(facts))
+        (root / "docs" / "figures" / "p.png").write_bytes(b"... Numbers: " + numbers.encode() + b".")
+
+    (root / "docs" / "page.md").write_text(FIGURE.replace("classes", "panels", 1).replace("classes.svg", "p.png"))
+    write()
+    assert main(["--write"], root) == 0
+    assert "![Panels](figures/p.png)" in text_of(root)
+    data[0]["miou"]["ce"] += 0.01
+    write()
+    assert main([], root) == 2
+    assert "mIoU of ce on image_2 is not what its record says" in capsys.readouterr().err

@@ -20,7 +20,7 @@ class Format(StrEnum):
 def diagnostics(
     dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
     backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
-    loss: Annotated[str, Option(help="Only losses that match this glob.", show_default=False)] = "*",
+    loss: Annotated[str, Option(help="Only losses that match this glob; several: a|b.", show_default=False)] = "*",
     fresh: Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
     format: Annotated[
         Format | None, Option("--format", "-f", help="How to write it. Default: table.", show_default=False)

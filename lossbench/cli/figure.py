@@ -49,7 +49,7 @@ def figure(
     kind: Annotated[str, Argument(metavar="KIND", help="panels, classes, curves or sweep.")],
     dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
     backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
-    loss: Annotated[str, Option(help="Only losses that match this glob.", show_default=False)] = "*",
+    loss: Annotated[str, Option(help="Only losses that match this glob; several: a|b.", show_default=False)] = "*",
     variant: Annotated[
         str | None,
         Option(metavar="TEXT", help="Of several protocols, the one titled so; main: the usual.", show_default=False),
@@ -156,7 +156,7 @@ def figure(
     if json:
         print_json({
             "kind": kind, "file": path, "title": drawing.title, "caption": drawing.caption,
-            "records": drawing.records, "data": drawing.data,
+            "numbers": drawing.digest, "records": drawing.records, "data": drawing.data,
         })  # fmt: skip
         return
     out = stdout()

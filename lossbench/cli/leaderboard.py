@@ -41,7 +41,7 @@ _FILE_WIDTH = 120
 def leaderboard(
     dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
     backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
-    loss: Annotated[str, Option(help="Only losses that match this glob.", show_default=False)] = "*",
+    loss: Annotated[str, Option(help="Only losses that match this glob; several: a|b.", show_default=False)] = "*",
     sort: Annotated[
         str, Option(help="Best first by: miou, delta, tail_miou, ms_per_step ..., loss, or a class name.")
     ] = "miou",

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from lossbench.cells import short_hash
 from lossbench.figures import classes, curves, kept, panels, sweep
 from lossbench.figures.choice import facts, label, unmarked
 from lossbench.figures.overlay import NARROW
@@ -31,10 +32,16 @@ class Drawing:
     data: Any
     records: list[str]
 
+    @property
+    def digest(self) -> str:
+        """Of the numbers in it and the records behind it: stands in the file, so that a reader can tell whether a
+        picture is still what the records say."""
+        return short_hash({"data": self.data, "records": self.records})
+
     def save(self, path: Path) -> None:
         """As PNG, SVG or PDF, by the ending of the name. Raises ConfigError, SetupError."""
         with paper_style():
-            save(self.figure, path, title=self.title, description=self.caption)
+            save(self.figure, path, title=self.title, description=f"{self.caption} Numbers: {self.digest}.")
 
 
 def make_classes(

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from lossbench.errors import ConfigError
+from lossbench.selection import fits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -148,8 +148,8 @@ def select(
 
 
 def _matches(pattern: str, names: Iterable[str]) -> bool:
-    patterns = (pattern, pattern.partition("(")[0])
-    return any(fnmatchcase(name, glob) for name in names for glob in patterns)
+    patterns = (pattern, *(part.partition("(")[0] for part in pattern.split("|")))
+    return any(fits(name, each) for name in names for each in patterns)
 
 
 def attach(blocks: Sequence[Block], tables: Iterable[PublishedTable]) -> list[PublishedTable]:
