@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from lossbench.cells import Cell, canonical_json
 from lossbench.execution.events import last_events
+from lossbench.execution.spec import CHECKPOINTS
 
 #: `done`: its record is in the store. `stale`: it is, but other code made it. `running`: a worker is at it.
 #: `interrupted`: a checkpoint is there. `failed`: its last run left an error. `missing`: never run.
@@ -204,7 +205,7 @@ class _Estimator:
 def read_run_state(folder: Path) -> RunState | None:
     """What the folder of a run says, or None when it holds no trace of one.
 
-    Read are `lock` (held while a worker is alive), `error.json` (after a failure), `checkpoint.pt` and the last
+    Read are `lock` (held while a worker is alive), `error.json` (after a failure), the checkpoints and the last
     step in `events.jsonl`. A damaged file is no error here: what can be said without it is said.
     """
     if not folder.is_dir():
@@ -212,7 +213,7 @@ def read_run_state(folder: Path) -> RunState | None:
     progress = _progress(folder / "events.jsonl")
     if _is_held(folder / "lock"):
         return RunState("running", progress)
-    resumable = (folder / "checkpoint.pt").is_file()
+    resumable = any((folder / name).is_file() for name in CHECKPOINTS)
     error = _read_json(folder / "error.json")
     if error is not None:
         kind, message = error.get("kind"), error.get("message")
