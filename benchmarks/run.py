@@ -1,4 +1,4 @@
-"""Speed of lossbench against its peers: `python benchmarks/run.py losses|cdfl|metrics|data|startup|leaderboard|sweep`.
+"""Speed of lossbench against its peers: `python benchmarks/run.py losses|cdfl|metrics|data|startup|leaderboard|sweep|scale`.
 
 Without a name all groups run. Peers are the extra `bench`; a missing one is skipped by name.
 """
@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 
 from benchmarks.measure import Options, Row, Spread, Table, host
 
-GROUPS = ("losses", "cdfl", "metrics", "data", "startup", "leaderboard", "sweep")
+GROUPS = ("losses", "cdfl", "metrics", "data", "startup", "leaderboard", "sweep", "scale")
 
 
 def main() -> int:

@@ -153,7 +153,7 @@ def main(suite: str, results: str, slots: str = "2") -> None:
     started = time.perf_counter()
     ends = run_stubs(Path(suite), Path(results), slots=int(slots))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": time.perf_counter() - started, "peak_mb": peak, **ends}))
+    print(json.dumps({"seconds": time.perf_counter() - started, "peak_mib": peak, **ends}))
 
 
 if __name__ == "__main__":

@@ -114,15 +114,14 @@ def make_plan(
     )
     plan = []
     for cell in cells:
+        reasons = tuple(history.stale_reasons(cell)) if history.has(cell) else None
+        if reasons == ():  # done: nobody looks into its run folder
+            plan.append(PlannedCell(cell, "done", progress=1.0))
+            continue
         run = history.run_state(cell.id)
-        if history.has(cell):
-            reasons = tuple(history.stale_reasons(cell))
-            if not reasons:
-                plan.append(PlannedCell(cell, "done", progress=1.0))
-                continue
-            if run is None or run.state != "running":  # what it left of an older attempt is no news
-                plan.append(PlannedCell(cell, "stale", reasons, progress=1.0))
-                continue
+        if reasons is not None and (run is None or run.state != "running"):  # what an older attempt left is no news
+            plan.append(PlannedCell(cell, "stale", reasons, progress=1.0))
+            continue
         state: State = run.state if run else "missing"
         progress = run.progress if run else 0.0
         reasons = (run.message,) if run and run.message else ()

@@ -81,7 +81,9 @@ class CellRun:
             .build(cell.dataset.params, root=dataset_root(self.spec.data_root, cell.dataset.name))
         )
         train, val = (
-            open_split(dataset, split, cache_root=self.spec.cache_root, say=lambda message: print(message, flush=True))
+            open_split(
+                dataset, split, cache_root=self.spec.cache_root, say=lambda message: print(message, flush=True)
+            ).hold()
             for split in (protocol.train_split, protocol.eval_split)
         )
         splits = {protocol.train_split: train, protocol.eval_split: val}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -81,7 +82,7 @@ class Chaos:
 
     def end(self) -> None:
         for process in self.schedulers:
-            process.wait(timeout=60)
+            process.wait(timeout=240)
 
     def kill_all(self) -> None:
         for process in self.schedulers:
@@ -115,10 +116,8 @@ def command_line(pid: int) -> bytes:
 
 
 def send(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 @pytest.fixture
