@@ -1,4 +1,4 @@
-"""Speed of lossbench against its peers: `python benchmarks/run.py losses|cdfl|metrics|data|startup|leaderboard|sweep|scale`.
+"""Speed of lossbench against its peers: `python benchmarks/run.py [GROUP...]`.
 
 Without a name all groups run. Peers are the extra `bench`; a missing one is skipped by name.
 """

@@ -58,7 +58,7 @@ def memory_cgroup() -> Iterator[Path | None]:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Outcome, Spec, list[str]]]]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Outcome, Spec, list[str]]]:
     """(outcome, spec, what was said) of each loss."""
     folder = tmp_path_factory.mktemp("losses")
 
@@ -99,7 +99,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[
         executor.warm_up()
         outcomes = Scheduler(executor, Store(folder / "results"), watch, grace_s=1.0).run(jobs)
     assert len(outcomes) == len(jobs)
-    yield {o.job.cell.loss.name: (o, o.job.spec, [m for m in watch.messages if o.job.cell.name in m]) for o in outcomes}
+    return {
+        o.job.cell.loss.name: (o, o.job.spec, [m for m in watch.messages if o.job.cell.name in m]) for o in outcomes
+    }
 
 
 World = dict[str, tuple[Outcome, Spec, list[str]]]

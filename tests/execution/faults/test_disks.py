@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from lossbench.cells import Component
 from lossbench.errors import SetupError
 from lossbench.execution.events import EventReader, EventWriter
 from lossbench.execution.guard import BoundedLog
+from lossbench.execution.scheduler import read_error
 from lossbench.execution.spec import EXIT_DONE, EXIT_FAILED, EXIT_UNWRITABLE, Spec
 from lossbench.records import Record
+from lossbench.registry import Registry
 from lossbench.store import Store
 from lossbench.training import checkpoint
+from tests.datasets import trees
 from tests.execution.cellfactory import make_cell
 from tests.execution.faults.workers import SHORT, harmful_cell, log_of, run_file, run_worker
 
@@ -112,7 +117,8 @@ def test_a_record_that_does_not_fit_keeps_the_training_and_a_rerun_scores(
     """The disk fills up in the last step."""
     disk = small_disk("30m")
     body = f"if call == 3:\n    from tests.execution.faults.test_disks import fill\n    fill(Path({str(disk)!r}))"
-    spec = spec_of(harmful_cell(tmp_path, "fills", body), disk, tmp_path / "cache", checkpoint_every_s=0.0)
+    made = harmful_cell(tmp_path, "fills", body)
+    spec = spec_of(made, disk, tmp_path / "cache", checkpoint_every_s=0.0, keep_images=0)
     assert run_worker(spec) in (EXIT_FAILED, EXIT_UNWRITABLE)  # as far as there is room for its error
     assert record_of(spec) is None
     assert not list(spec.results.rglob("records/*/*/*.json"))
@@ -122,7 +128,7 @@ def test_a_record_that_does_not_fit_keeps_the_training_and_a_rerun_scores(
     record = record_of(spec)
     assert record is not None
 
-    whole = spec_of(harmful_cell(tmp_path, "fills", body), tmp_path / "whole", tmp_path / "cache")
+    whole = spec_of(made, tmp_path / "whole", tmp_path / "cache")
     assert run_worker(whole) == EXIT_DONE
     expected = record_of(whole)
     assert expected is not None
@@ -149,3 +155,19 @@ def test_a_folder_that_vanishes_does_not_stop_who_has_begun(tmp_path: Path, what
     spec = spec_of(made, tmp_path / "results", tmp_path / "cache", checkpoint_every_s=0.0)
     assert run_worker(spec) == EXIT_DONE
     assert record_of(spec) is not None
+
+
+@pytest.mark.slow
+def test_data_that_vanishes_stops_only_who_begins_after_it(tmp_path: Path) -> None:
+    data = trees.folder(tmp_path / "images", count=6)
+    given = {"title": "demo", "path": str(data), "classes": ["a", "b", "c"]}
+    dataset = Component("folder", Registry("dataset").get("folder").resolve(given), tuple(given))
+    cell, plugin = harmful_cell(tmp_path, "vanish", f"if call == 2: shutil.rmtree({str(data)!r})")
+    cells = [replace(cell, dataset=dataset, seed=seed) for seed in (0, 1)]
+    begun, later = (spec_of((one, plugin), tmp_path / "results", tmp_path / "cache") for one in cells)
+    assert run_worker(begun) == EXIT_DONE
+    assert record_of(begun) is not None
+    assert run_worker(later) == EXIT_FAILED
+    error = read_error(later.run_dir) or {}
+    assert error["exit_code"] == 3
+    assert str(data) in error["message"]

@@ -85,7 +85,8 @@ def test_cells_outlive_their_fork_server_and_a_new_one_serves_the_rest(tmp_path:
 
 
 @pytest.mark.slow
-def test_a_worker_that_hangs_does_not_outlive_its_killed_scheduler(tmp_path: Path) -> None:
+@pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGINT, signal.SIGINT]], ids=["kill -9", "two Ctrl-C"])
+def test_a_worker_that_hangs_does_not_outlive_its_scheduler(tmp_path: Path, signals: list[signal.Signals]) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", f"from {MODULE} import run_deaf; run_deaf({str(tmp_path)!r})"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -93,6 +94,10 @@ def test_a_worker_that_hangs_does_not_outlive_its_killed_scheduler(tmp_path: Pat
     try:
         wait_for((tmp_path / JOURNAL).exists)
         worker = int((tmp_path / JOURNAL).read_text().split()[2])
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.5)
+        process.wait(60)
     finally:
         process.kill()
         process.wait()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +57,16 @@ def run_worker(spec: Spec) -> int:
 
 
 def run_file(spec: Path) -> int:
-    process = multiprocessing.get_context("fork").Process(target=forked_main, args=(str(spec),))
+    process = multiprocessing.get_context("fork").Process(target=_main, args=(str(spec),))
     process.start()
     process.join(120)
     assert process.exitcode is not None
     return process.exitcode
+
+
+def _main(spec: str) -> None:
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # not those of pytest
+    forked_main(spec)
 
 
 def log_of(spec: Spec) -> str:
