@@ -152,8 +152,9 @@ def run_stubs(
 def main(suite: str, results: str, slots: str = "2") -> None:
     started = time.perf_counter()
     ends = run_stubs(Path(suite), Path(results), slots=int(slots))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": time.perf_counter() - started, "peak_mib": peak, **ends}))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    took = {"seconds": time.perf_counter() - started, "cpu_s": usage.ru_utime + usage.ru_stime}
+    print(json.dumps({**took, "peak_mib": usage.ru_maxrss / 1024, **ends}))
 
 
 if __name__ == "__main__":
