@@ -1,6 +1,6 @@
-"""Speed of lossbench against its peers: `python benchmarks/run.py losses|cdfl|metrics|data|startup|leaderboard|sweep`.
+"""Speed of lossbench against its peers: `python benchmarks/run.py [GROUP...]`.
 
-Without a name all groups run. Peers are the extra `bench`; a missing one is skipped by name.
+Without a name all groups run, but for the long ones (`scale`). Peers are the extra `bench`; a missing one is skipped by name.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from rich.table import Table as RichTable
 from benchmarks.measure import Options, Row, Spread, Table, host
 
 GROUPS = ("losses", "cdfl", "metrics", "data", "startup", "leaderboard", "sweep")
+#: Those that run only when named: minutes, and kept in a report of their own.
+LONG = ("scale",)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join((*GROUPS, *LONG)))
     parser.add_argument("--json", action="store_true", help="figures as JSON on stdout")
     parser.add_argument("--markdown", action="store_true", help="tables as in docs/performance.md on stdout")
     parser.add_argument("--rounds", type=int, default=9, help="rounds per table (default 9)")
@@ -32,9 +34,9 @@ def main() -> int:
     parser.add_argument("--stored", type=Path, metavar="FILE", help="show the figures of an earlier --json instead")
     parser.add_argument("--quick", action="store_true", help="small inputs: does it run?")
     arguments = parser.parse_args()
-    unknown = set(arguments.groups) - set(GROUPS)
+    unknown = set(arguments.groups) - {*GROUPS, *LONG}
     if unknown:
-        parser.error(f"no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+        parser.error(f"no group {', '.join(sorted(unknown))}; there are {', '.join((*GROUPS, *LONG))}")
     options = Options(arguments.rounds, arguments.threads, arguments.device, arguments.quick)
     stored = json.loads(arguments.stored.read_text()) if arguments.stored else None
     if stored is None:

@@ -7,6 +7,7 @@ never a traceback (unless `--debug`). Raise these for a user's mistakes; let bug
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -57,6 +58,21 @@ class DataError(SetupError):
 
 class RecordError(LossbenchError):
     """A record file is truncated, invalid or of a newer schema. Readers skip it with a warning."""
+
+
+#: What the system says of a disk that is full, over quota, read-only, of somebody else, or broken.
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE})
+
+
+def disk_error(error: BaseException) -> SetupError | None:
+    """The SetupError of an OSError that says a disk cannot be written; None for any other."""
+    if not isinstance(error, OSError) or error.errno not in _DISK:
+        return None
+    what = f" {error.filename}" if error.filename else ""
+    return SetupError(
+        f"cannot write{what}: {error.strerror}",
+        hint="free some space, or choose another results directory with --results",
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

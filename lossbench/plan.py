@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from lossbench.cells import Cell, canonical_json
 from lossbench.execution.events import last_events
+from lossbench.execution.spec import CHECKPOINTS
 
 #: `done`: its record is in the store. `stale`: it is, but other code made it. `running`: a worker is at it.
 #: `interrupted`: a checkpoint is there. `failed`: its last run left an error. `missing`: never run.
@@ -113,15 +114,14 @@ def make_plan(
     )
     plan = []
     for cell in cells:
+        reasons = tuple(history.stale_reasons(cell)) if history.has(cell) else None
+        if reasons == ():  # done: nobody looks into its run folder
+            plan.append(PlannedCell(cell, "done", progress=1.0))
+            continue
         run = history.run_state(cell.id)
-        if history.has(cell):
-            reasons = tuple(history.stale_reasons(cell))
-            if not reasons:
-                plan.append(PlannedCell(cell, "done", progress=1.0))
-                continue
-            if run is None or run.state != "running":  # what it left of an older attempt is no news
-                plan.append(PlannedCell(cell, "stale", reasons, progress=1.0))
-                continue
+        if reasons is not None and (run is None or run.state != "running"):  # what an older attempt left is no news
+            plan.append(PlannedCell(cell, "stale", reasons, progress=1.0))
+            continue
         state: State = run.state if run else "missing"
         progress = run.progress if run else 0.0
         reasons = (run.message,) if run and run.message else ()
@@ -204,7 +204,7 @@ class _Estimator:
 def read_run_state(folder: Path) -> RunState | None:
     """What the folder of a run says, or None when it holds no trace of one.
 
-    Read are `lock` (held while a worker is alive), `error.json` (after a failure), `checkpoint.pt` and the last
+    Read are `lock` (held while a worker is alive), `error.json` (after a failure), the checkpoints and the last
     step in `events.jsonl`. A damaged file is no error here: what can be said without it is said.
     """
     if not folder.is_dir():
@@ -212,7 +212,7 @@ def read_run_state(folder: Path) -> RunState | None:
     progress = _progress(folder / "events.jsonl")
     if _is_held(folder / "lock"):
         return RunState("running", progress)
-    resumable = (folder / "checkpoint.pt").is_file()
+    resumable = any((folder / name).is_file() for name in CHECKPOINTS)
     error = _read_json(folder / "error.json")
     if error is not None:
         kind, message = error.get("kind"), error.get("message")

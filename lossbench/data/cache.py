@@ -67,6 +67,11 @@ class CachedSplit:
     def _targets(self) -> NDArray[np.uint8]:
         return _mapped(self.folder / TARGETS)
 
+    def hold(self) -> CachedSplit:
+        """Map the files now and return this split: mapped they stay readable, even if the cache is deleted."""
+        _ = self._images, self._targets
+        return self
+
     def size(self, index: int) -> tuple[int, int]:
         """(H, W) of an image."""
         height, width = self.sizes[index].tolist()

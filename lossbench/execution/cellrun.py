@@ -21,6 +21,7 @@ from lossbench.data.batches import TrainBatches
 from lossbench.data.cache import CachedSplit, open_split
 from lossbench.data.roots import dataset_root
 from lossbench.datasets.base import SegmentationDataset
+from lossbench.errors import SetupError
 from lossbench.execution import weights
 from lossbench.execution.events import EventWriter
 from lossbench.execution.hardware import peak_memory_mb, require_device
@@ -60,6 +61,7 @@ class CellRun:
             known = warm and kind in spec.code
             self.code[kind] = spec.code[kind] if known else provenance.code_hash(plugin, component.params)
         self._last_checkpoint = time.monotonic()
+        self._trained: Trainer | None = None
 
     def run(self) -> tuple[Record, NDArray[np.int32], list[str]] | None:
         """(record, per-image counts, image names), or None when stopped: then a checkpoint holds the state."""
@@ -79,7 +81,9 @@ class CellRun:
             .build(cell.dataset.params, root=dataset_root(self.spec.data_root, cell.dataset.name))
         )
         train, val = (
-            open_split(dataset, split, cache_root=self.spec.cache_root, say=lambda message: print(message, flush=True))
+            open_split(
+                dataset, split, cache_root=self.spec.cache_root, say=lambda message: print(message, flush=True)
+            ).hold()
             for split in (protocol.train_split, protocol.eval_split)
         )
         splits = {protocol.train_split: train, protocol.eval_split: val}
@@ -106,6 +110,7 @@ class CellRun:
         if not trainer.run():
             self._save(trainer)
             return None
+        self._trained = trainer
         eval_started = time.perf_counter()
         kept = KeptPredictions(
             self.spec.run_dir, val, images=self.spec.keep_images, everything="predictions" in self.spec.keep
@@ -196,9 +201,19 @@ class CellRun:
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        checkpoint.save(self.checkpoint_file, {**trainer.state(), **self._stamp})
+        """One that cannot be written costs a message: the older one stays, and the next is tried."""
         self._last_checkpoint = time.monotonic()
-        self.events.send("checkpoint", step=trainer.step)
+        try:
+            checkpoint.save(self.checkpoint_file, {**trainer.state(), **self._stamp})
+        except SetupError as error:
+            print(f"warning: {error.message} ({error.hint}); going on without it", flush=True)
+        else:
+            self.events.send("checkpoint", step=trainer.step)
+
+    def keep(self) -> None:
+        """Leave a checkpoint of what is trained to the end: after a failure behind it a re-run only has to score."""
+        if self._trained is not None:
+            self._save(self._trained)
 
     def _record(
         self,

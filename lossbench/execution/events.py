@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,18 +15,19 @@ from typing import Any
 
 
 class EventWriter:
-    """Appends events; those sent with `throttle=True` at most every `interval` seconds."""
+    """Appends events; those sent with `throttle=True` at most every `interval` seconds. One that cannot be written (a
+    full disk) is lost, and nothing else."""
 
     def __init__(self, path: Path, interval: float = 0.5) -> None:
-        self._path, self._interval, self._last = path, interval, 0.0
+        self._path, self._interval, self._last = path, interval, -math.inf
 
     def send(self, event: str, *, throttle: bool = False, **values: Any) -> None:
-        now = time.time()
-        if throttle and 0 <= now - self._last < self._interval:
+        now = time.monotonic()
+        if throttle and now - self._last < self._interval:
             return
         self._last = now
-        line = json.dumps({"t": round(now, 3), "event": event, **values})
-        with self._path.open("a", encoding="utf-8") as file:
+        line = json.dumps({"t": round(time.time(), 3), "event": event, **values})
+        with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
 
@@ -39,7 +42,7 @@ class EventReader:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
                 data = file.read()
-        except FileNotFoundError:
+        except OSError:  # none yet, or a share that went away
             return
         complete = data.rfind(b"\n") + 1  # a line may be half written
         self._offset += complete

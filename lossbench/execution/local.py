@@ -16,7 +16,7 @@ from types import ModuleType
 
 from lossbench.execution.base import Handle, Place, Request
 from lossbench.execution.capacity import Capacity
-from lossbench.execution.spec import EXIT_OUT_OF_MEMORY, FORK_SERVER, Spec
+from lossbench.execution.spec import EXIT_LOST, EXIT_OUT_OF_MEMORY, FORK_SERVER, Spec
 from lossbench.execution.worker import forked_main
 
 
@@ -26,19 +26,29 @@ class LocalHandle:
     def __init__(self, process: ForkServerProcess) -> None:
         self._process = process
         self._oom_kills = oom_kills()
+        self._orphan = _pid_file(process.pid)
 
     def running(self) -> bool:
         return True
 
     def poll(self) -> int | None:
-        """Exit code, negative for a signal; None while it runs. What it started and left behind is ended with it."""
+        """Exit code, negative for a signal; None while it runs. What it started and left behind is ended with it.
+
+        Its exit code comes through the fork server. When that is dead the worker lives on, and is watched to its end.
+        """
         code = self._process.exitcode
-        if code is None:
+        if code is None or (code == EXIT_LOST and self._alive()):
             return None
         self._kill_group()
+        if self._orphan is not None:
+            os.close(self._orphan)
+            self._orphan = None
         if code == -signal.SIGKILL and oom_kills() > self._oom_kills:
             return EXIT_OUT_OF_MEMORY
         return code
+
+    def _alive(self) -> bool:
+        return self._orphan is not None and not connection.wait([self._orphan], 0)
 
     def stop(self) -> None:
         """Ask it to checkpoint and leave."""
@@ -59,7 +69,7 @@ class LocalHandle:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process.pid is not None and self._process.exitcode is None:
+        if self._process.pid is not None and (self._process.exitcode is None or self._alive()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
 
@@ -71,20 +81,27 @@ class LocalExecutor:
         capacity: what there is.
         preload: modules the server imports beside the usual ones (the plugins of the suite).
         target: what a worker does with the path of its spec; another one is for tests.
+        warm: False: the server imports `preload` alone; for targets that need no torch.
     """
 
     poll_s = 0.1
 
     def __init__(
-        self, capacity: Capacity, preload: Sequence[str] = (), target: Callable[[str], None] = forked_main
+        self,
+        capacity: Capacity,
+        preload: Sequence[str] = (),
+        target: Callable[[str], None] = forked_main,
+        *,
+        warm: bool = True,
     ) -> None:
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["lossbench.execution.preload", *preload, "lossbench.execution.preloaded"])
+        before, after = (["lossbench.execution.preload"], ["lossbench.execution.preloaded"]) if warm else ([], [])
+        self._context.set_forkserver_preload([*before, *preload, *after])
         self._capacity, self._target = capacity, target
         self._running: list[ForkServerProcess] = []
 
     def warm_up(self) -> None:
-        """Start the server now: it imports in the background while the data is prepared.
+        """Start the server, if it is not running: it imports in the background while the data is prepared.
 
         It starts with SIGINT blocked: a Ctrl-C at the terminal reaches it too, and is the scheduler's business.
         """
@@ -112,6 +129,7 @@ class LocalExecutor:
     def _start(self, spec: Path) -> LocalHandle | Exception:
         process = self._context.Process(target=self._target, args=(str(spec),), daemon=False)
         try:
+            self.warm_up()  # it may have been killed
             with _no_main_module():
                 process.start()
         except (OSError, EOFError) as error:  # no more processes, a fork server that died
@@ -131,6 +149,16 @@ class LocalExecutor:
         if not self._running:
             time.sleep(seconds)
         self._running = [process for process in self._running if process.sentinel not in ended]
+
+
+def _pid_file(pid: int | None) -> int | None:
+    """A descriptor that is ready when the process has ended, whoever its parent is; None where there are none."""
+    if pid is None or not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # ended already
+        return None
 
 
 def oom_kills() -> int:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lossbench.errors import SetupError, disk_error
 from lossbench.execution.base import Executor, Handle, Job, Observer, Outcome, Place
 from lossbench.execution.events import EventReader
 from lossbench.execution.queue import Queue
@@ -25,6 +26,7 @@ from lossbench.execution.spec import (
     EXIT_DONE,
     EXIT_LOST,
     EXIT_OUT_OF_MEMORY,
+    EXIT_UNWRITABLE,
     write_json,
 )
 from lossbench.store import Store
@@ -146,13 +148,18 @@ class Scheduler:
             job.infrastructure_deaths += 1
             job.not_before = time.monotonic() + BUSY_WAIT_S
             self._waiting.add(job)
+        elif (disk := disk_error(error)) is not None:
+            self._fail(job, 0.0, "SetupError", disk.message, disk.hint, exit_code=disk.exit_code)
         else:
             self._fail(job, 0.0, "NotStarted", f"its worker could not be started: {error}", None)
 
     def _follow_up(self, job: Job, handle: Handle, place: Place | None) -> None:
         """Watch a worker, from what it says from now on."""
         events = job.spec.run_dir / "events.jsonl"
-        offset = events.stat().st_size if place is not None and events.exists() else 0
+        offset = 0
+        if place is not None:
+            with suppress(OSError):
+                offset = events.stat().st_size
         self._running.append(_Running(job, handle, place, EventReader(events, offset=offset)))
         self._observer.started(job)
 
@@ -214,6 +221,10 @@ class Scheduler:
             self._waiting.add(job, first=True)
         elif code < 0 or code in INFRASTRUCTURE_DEATHS:
             self._fail(job, seconds, "Killed", f"worker {death(code)}", None)
+        elif code == EXIT_UNWRITABLE:
+            message = f"cannot write {job.spec.run_dir}: a full or a read-only disk, or a folder that is gone"
+            hint = "free some space, or choose another results directory with --results"
+            self._fail(job, seconds, "SetupError", message, hint, exit_code=SetupError.exit_code)
         elif code == EXIT_DONE:
             self._fail(job, seconds, "NoRecord", "worker ended well but left no record", "this is a bug in lossbench")
         else:
@@ -242,8 +253,8 @@ class Scheduler:
             )
             self._fail(job, seconds, "OutOfMemory", "out of memory: the system ended its worker", hint)
 
-    def _fail(self, job: Job, seconds: float, kind: str, message: str, hint: str | None) -> None:
-        error = {"kind": kind, "message": message, "hint": hint, "exit_code": 1, "when": time.time()}
+    def _fail(self, job: Job, seconds: float, kind: str, message: str, hint: str | None, *, exit_code: int = 1) -> None:
+        error = {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code, "when": time.time()}
         with suppress(OSError):  # the outcome says it anyway
             write_json(job.spec.run_dir / "error.json", error)
         self._finish(Outcome(job, "failed", seconds, error))

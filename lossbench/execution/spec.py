@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from lossbench.cells import Cell
 #: Exit codes of a worker: its word is a hint, the record in the store is the truth.
 EXIT_DONE = 0
 EXIT_FAILED = 1
+#: Its folder cannot be written, not even to say so: a full or a read-only disk (os.EX_IOERR).
+EXIT_UNWRITABLE = 74
 #: Checkpointed, wants to go on (os.EX_TEMPFAIL).
 EXIT_CHECKPOINTED = 75
 #: Another process holds this cell.
@@ -22,6 +25,8 @@ EXIT_BUSY = 76
 EXIT_OUT_OF_MEMORY = 77
 #: The worker is gone and nobody knows why: a machine that went away, a fork server that died.
 EXIT_LOST = 255
+#: The newest checkpoint of a cell in its run folder, and the one before.
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.prev.pt")
 #: Images whose predictions a run keeps for figures, if not told otherwise.
 KEEP_IMAGES = 4
 #: Set in the environment of the fork server, and of no process else.
@@ -97,5 +102,10 @@ class Spec:
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Atomic small JSON file."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(data, indent=1, default=str) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(data, indent=1, default=str) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

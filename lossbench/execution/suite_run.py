@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -123,8 +123,9 @@ def run_cells(
             jobs.append(job)
         else:
             outcome = Outcome(job, "failed", error=describe_error(error))
-            job.spec.write()
-            write_json(job.spec.run_dir / "error.json", outcome.error)  # where `status` finds it
+            with suppress(OSError):
+                job.spec.write()
+                write_json(job.spec.run_dir / "error.json", outcome.error)  # where `status` finds it
             outcomes.append(outcome)
     with observe([*jobs, *(outcome.job for outcome in outcomes)]) as observer:
         for outcome in outcomes:

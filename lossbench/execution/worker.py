@@ -1,11 +1,12 @@
 """The one entry of a worker process: `python -m lossbench.execution.worker SPEC`, or a fork of a warm parent.
 
-Exit codes (see spec.py): done, failed (error.json says why), checkpointed, busy. The record in the store is the truth.
+Exit codes: see spec.py; error.json says why a cell failed. The record in the store is the truth.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import faulthandler
 import multiprocessing
 import os
@@ -14,23 +15,35 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Protocol
 
 from filelock import FileLock, Timeout
 
-from lossbench.errors import LossbenchError
+from lossbench.errors import LossbenchError, disk_error
+from lossbench.execution import limits
+from lossbench.execution.guard import Guard
 from lossbench.execution.spec import (
+    CHECKPOINTS,
     EXIT_BUSY,
     EXIT_CHECKPOINTED,
     EXIT_DONE,
     EXIT_FAILED,
+    EXIT_LOST,
     EXIT_OUT_OF_MEMORY,
+    EXIT_UNWRITABLE,
     Spec,
     write_json,
 )
 from lossbench.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lossbench.records import Record
 
 #: Signals that mean: checkpoint and leave. SIGUSR2 is what Slurm's pre-emption sends.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
@@ -53,49 +66,93 @@ class StopFlag:
         return self._set
 
 
-def run_spec(path: Path) -> int:
-    """Run the cell of a spec file and return the exit code. Its output goes to log.txt in the run folder."""
+class Running(Protocol):
+    """A cell at work, as `CellRun` is."""
+
+    def run(self) -> tuple[Record, NDArray[np.int32], list[str]] | None:
+        """Record, per-image counts, image names; None when it was stopped and has left a checkpoint."""
+
+    def keep(self) -> None:
+        """Leave a checkpoint of what is trained to the end, if it is. Never raises."""
+
+
+#: Makes a cell's run of its spec and of what to ask whether to stop.
+Make = Callable[[Spec, StopFlag], Running]
+
+
+def run_spec(path: Path, make: Make | None = None) -> int:
+    """Run the cell of a spec file and return the exit code. Its output goes to log.txt in the run folder.
+
+    Args:
+        make: another run than `CellRun`, for tests.
+    """
     should_stop = StopFlag()
-    spec = Spec.read(path)
-    store = Store(spec.results)
     try:
-        # A lock of the operating system's: it goes when the process goes, however it dies.
-        # Not at the first try: `lossbench status` looks at the lock by taking it for an instant.
-        with FileLock(spec.run_dir / "lock", timeout=1):
-            if store.has(spec.parse_cell()):
-                return EXIT_DONE
-            for leftover in spec.run_dir.glob("*.tmp"):  # of a worker that was killed while it wrote
-                leftover.unlink(missing_ok=True)
-            with _logged(spec.run_dir / "log.txt"):
-                return _run(spec, store, should_stop)
+        spec = Spec.read(path)
+        store = Store(spec.results)
+        with Guard(spec.run_dir / "log.txt") as guard:
+            if multiprocessing.parent_process() is not None:
+                threading.Thread(target=_follow_scheduler, daemon=True).start()
+            # A lock of the operating system's: it goes when the process goes, however it dies.
+            # Not at the first try: `lossbench status` looks at the lock by taking it for an instant.
+            with FileLock(spec.run_dir / "lock", timeout=1):
+                if store.has(spec.parse_cell()):
+                    return EXIT_DONE
+                with guard.capture():
+                    return _run(spec, store, make or _cell_run, should_stop)
     except Timeout:
         return EXIT_BUSY
+    except OSError as error:  # not even the lock: a full or read-only disk, a folder that is gone
+        return EXIT_LOST if error.errno in (errno.EAGAIN, errno.ENOMEM) else EXIT_UNWRITABLE
 
 
-def _run(spec: Spec, store: Store, should_stop: StopFlag) -> int:
+def _cell_run(spec: Spec, should_stop: StopFlag) -> Running:
     from lossbench.execution.cellrun import CellRun
 
+    return CellRun(spec, should_stop=should_stop)
+
+
+def _run(spec: Spec, store: Store, make: Make, should_stop: StopFlag) -> int:
+    faulthandler.enable()
+    print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} pid {os.getpid()}", flush=True)
     error_file = spec.run_dir / "error.json"
-    error_file.unlink(missing_ok=True)
+    _remove(error_file, *spec.run_dir.glob("*.tmp"))  # of a worker that was killed while it wrote
+    limits.killed_first()
+    if spec.memory_gb is not None and set(spec.devices) == {"cpu"}:
+        limits.limit_memory(spec.memory_gb)
+    cell_run = None
     try:
-        outcome = CellRun(spec, should_stop=should_stop).run()
+        cell_run = make(spec, should_stop)
+        outcome = cell_run.run()
         if outcome is None:
             return EXIT_CHECKPOINTED
         record, per_image, names = outcome
         store.write(spec.parse_cell(), record, per_image, names)
     except BaseException as error:
         # The one place where anything a cell may raise ends: it is reported, and no other cell is touched.
+        limits.lift_memory_limit()
         traceback.print_exc()
-        write_json(error_file, describe_error(error))
+        if cell_run is not None:
+            cell_run.keep()
+        try:
+            write_json(error_file, describe_error(error))
+        except OSError:
+            return EXIT_UNWRITABLE
         return EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else EXIT_FAILED
-    for leftover in ("checkpoint.pt", "events.jsonl"):
-        (spec.run_dir / leftover).unlink(missing_ok=True)
+    _remove(*(spec.run_dir / name for name in (*CHECKPOINTS, "events.jsonl")))
     return EXIT_DONE
+
+
+def _remove(*files: Path) -> None:
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def describe_error(error: BaseException) -> dict[str, object]:
     """What the scheduler and `lossbench status` show of a failure."""
     when = time.time()
+    error = disk_error(error) or error
     if isinstance(error, LossbenchError):
         return {
             "kind": type(error).__name__,
@@ -126,6 +183,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         or isinstance(error, MemoryError)
         or "can't allocate memory" in text
         or "not enough memory" in text
+        or "can't start new thread" in text  # no room for its stack
     )
 
 
@@ -135,33 +193,11 @@ def _users_line(error: BaseException) -> str:
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
 
 
-@contextlib.contextmanager
-def _logged(log: Path) -> Iterator[None]:
-    """Send this process's stdout and stderr, down to the file descriptors, to the cell's log."""
-    saved = [(os.dup(number), number) for number in (1, 2)]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with log.open("ab", buffering=0) as file:
-        for _, number in saved:
-            os.dup2(file.fileno(), number)
-    faulthandler.enable()
-    print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} pid {os.getpid()}", flush=True)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for copy, number in saved:
-            os.dup2(copy, number)
-            os.close(copy)
-
-
-def forked_main(spec: str) -> None:
+def forked_main(spec: str, make: Make | None = None) -> None:
     """Target of the fork server's children."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see LocalExecutor.warm_up
     os.setsid()  # own process group: the terminal's Ctrl-C is the scheduler's business, and kill takes all children
-    threading.Thread(target=_follow_scheduler, daemon=True).start()
-    sys.exit(run_spec(Path(spec)))
+    sys.exit(run_spec(Path(spec), make))
 
 
 def _follow_scheduler() -> None:

@@ -1,12 +1,16 @@
-"""Checkpoints: atomic, loadable with weights_only, one file a cell; and the hash that proves two runs equal."""
+"""Checkpoints: atomic, loadable with weights_only, the newest and the one before; and the hash that proves two runs
+equal."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
 import struct
 import warnings
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,35 +23,65 @@ from lossbench.errors import DataError, SetupError
 #: What torch.load raises for a truncated or foreign file: the zip reader, the unpickler and torch each have their own.
 UNREADABLE = (
     OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, AssertionError, struct.error,
-    pickle.UnpicklingError,
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the one at `path` lies."""
+    return path.with_name(f"{path.stem}.prev{path.suffix}")
+
+
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` atomically: a reader sees the old file or the new one, never a half. Raises SetupError."""
+    """Write `state` to `path`, and keep what was there as `previous`. Whenever the process dies, one of the two is
+    whole. On a full disk the older one makes room. Raises SetupError; then what was there is there still."""
+    try:
+        try:
+            _write(path, state)
+        except (OSError, RuntimeError):  # torch wraps a full disk in a RuntimeError
+            if not (path.is_file() and previous(path).is_file()):
+                raise
+            previous(path).unlink()
+            _write(path, state)
+    except (OSError, RuntimeError) as error:
+        raise SetupError(f"cannot write checkpoint {path}: {error}", hint="is the disk full?") from error
+
+
+def _write(path: Path, state: Mapping[str, Any]) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             torch.save(dict(state), file)
             file.flush()
             os.fsync(file.fileno())
+        if path.is_file():
+            os.replace(path, previous(path))
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
-        raise SetupError(f"cannot write checkpoint {path}: {error}", hint="is the disk full?") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only folder
+            temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """The state saved at `path`, or None when there is none or it cannot be read (then training starts anew: a
-    damaged checkpoint must cost time, not the run). Nothing in the file is executed (weights_only)."""
-    if not path.is_file():
-        return None
-    try:
-        return _load(path)
-    except UNREADABLE as error:
-        print(f"checkpoint {path} cannot be read ({type(error).__name__}: {error}): starting anew", flush=True)
-        return None
+    """The state saved at `path`; the one before when that one cannot be read; None when there is none (then training
+    starts anew: a damaged checkpoint must cost time, not the run). Nothing in a file is executed (weights_only)."""
+    for file in (path, previous(path)):
+        try:
+            if not file.is_file():
+                continue
+            with zipfile.ZipFile(file) as archive:  # torch does not look at the checksums
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
+            state = _load(file)
+        except UNREADABLE as error:
+            print(f"checkpoint {file} cannot be read ({type(error).__name__}: {error}): passed over", flush=True)
+            continue
+        if file != path:  # it must not be the damaged one that the next one written keeps
+            with contextlib.suppress(OSError):
+                os.replace(file, path)
+        return state
+    return None
 
 
 def read(path: Path) -> dict[str, Any]:

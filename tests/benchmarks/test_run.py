@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measure import Row, Spread, Table, interleave, peak_bytes
-from benchmarks.run import GROUPS, cells, markdown
+from benchmarks.run import GROUPS, LONG, cells, markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", [*GROUPS, *LONG])
 def test_a_group_runs(group: str) -> None:
     command = [sys.executable, "benchmarks/run.py", group, "--quick", "--rounds", "2", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -19,6 +19,7 @@ from lossbench.execution.spec import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_OUT_OF_MEMORY,
+    EXIT_UNWRITABLE,
     Spec,
     write_json,
 )
@@ -243,21 +244,33 @@ def test_well_ended_without_a_record_is_a_failure(world: Any) -> None:
     assert world.run([(job, [exits(EXIT_DONE)])])[0].error["kind"] == "NoRecord"
 
 
-def test_a_worker_that_cannot_be_started_leaves_the_others_alone(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "kind", "exit_code"),
+    [(OSError(11, "Resource unavailable"), "NotStarted", 1), (OSError(28, "No space left"), "SetupError", 3)],
+)
+def test_a_worker_that_cannot_be_started_leaves_the_others_alone(
+    world: Any, monkeypatch: pytest.MonkeyPatch, error: OSError, kind: str, exit_code: int
+) -> None:
     monkeypatch.setattr(scheduler_module, "BUSY_WAIT_S", 0.01)
     good, bad = world.job(name="good"), world.job(name="bad")
     start = FakeExecutor.start
 
-    def full_disk(self: FakeExecutor, path: Path) -> FakeHandle | Exception:
-        if path.parent.name == bad.cell.id:
-            return OSError(28, "No space left on device")
-        return start(self, path)
+    def refuse(self: FakeExecutor, path: Path) -> FakeHandle | Exception:
+        return error if path.parent.name == bad.cell.id else start(self, path)
 
-    monkeypatch.setattr(FakeExecutor, "start", full_disk)
+    monkeypatch.setattr(FakeExecutor, "start", refuse)
     outcomes = {o.job.cell.loss.name: o for o in world.run([(bad, []), (good, [world.finishes(good)])], slots=1)}
     assert outcomes["good"].status == "done"
-    assert outcomes["bad"].error["kind"] == "NotStarted"
-    assert "No space left" in outcomes["bad"].error["message"]
+    assert outcomes["bad"].error["kind"] == kind
+    assert outcomes["bad"].error["exit_code"] == exit_code
+    assert str(error.strerror) in outcomes["bad"].error["message"]
+
+
+def test_a_folder_that_cannot_be_written_is_the_machines_lack(world: Any) -> None:
+    job = world.job()
+    outcome = world.run([(job, [exits(EXIT_UNWRITABLE)])])[0]
+    assert outcome.error["exit_code"] == 3
+    assert str(job.spec.run_dir) in outcome.error["message"]
 
 
 def test_a_checkpointed_worker_goes_on(world: Any) -> None:

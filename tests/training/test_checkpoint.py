@@ -29,7 +29,27 @@ def test_a_truncated_checkpoint_costs_time_not_the_run(
     checkpoint.save(path, {"w": torch.arange(1000.0)})
     path.write_bytes(path.read_bytes()[:keep])
     assert checkpoint.load(path) is None
-    assert "starting anew" in capsys.readouterr().out
+    assert "passed over" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["truncated", "overwritten", "one bit", "gone"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "checkpoint.pt"
+    for step in range(3):
+        checkpoint.save(path, {"step": step, "w": torch.arange(1000.0)})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.prev.pt", "checkpoint.pt"]
+    assert (checkpoint.load(path) or {})["step"] == 2
+    whole = path.read_bytes()
+    if damage == "gone":  # killed between the two renames
+        path.unlink()
+    elif damage == "one bit":  # in the middle of the weights
+        place = whole.index(torch.arange(1000.0).numpy().tobytes()) + 2001
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    else:
+        path.write_bytes(whole[: len(whole) // 2] if damage == "truncated" else b"\xff" * len(whole))
+    assert (checkpoint.load(path) or {})["step"] == 1
+    checkpoint.save(path, {"step": 7})
+    assert (checkpoint.load(path) or {})["step"] == 7
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Faults, each produced for real: see docs/reliability.md."""
