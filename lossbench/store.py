@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lossbench import files
 from lossbench.cells import Cell
 from lossbench.errors import ConfigError, RecordError, SetupError, UnknownNameError
 from lossbench.index import IndexUse, read_table
@@ -162,8 +162,8 @@ class Store:
         sidecar = sidecar_bytes(record, np.asarray(per_image), image_names)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path.with_suffix(".npz"), sidecar)
-            _replace(path, text.encode())
+            files.replace(path.with_suffix(".npz"), sidecar)
+            files.replace(path, text.encode())
         except OSError as error:
             raise _not_writable(path, error) from error
         return path
@@ -191,7 +191,7 @@ class Store:
         probe = self.records_dir / ".writable"
         try:
             self.records_dir.mkdir(parents=True, exist_ok=True)
-            _replace(probe, b"")
+            files.replace(probe, b"")
             probe.unlink(missing_ok=True)
         except OSError as error:
             raise _not_writable(self.records_dir, error) from error
@@ -211,23 +211,3 @@ def _not_writable(path: Path, error: OSError) -> SetupError:
         f"cannot write {path}: {error.strerror or error}",
         hint="free some space, or choose another results directory with --results",
     )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Atomic and durable: temporary file beside the target, flushed to disk, renamed over it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the rename itself lives in the directory
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -96,6 +97,7 @@ class Spec:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Atomic small JSON file."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    # Not by the process's number alone: on a shared folder another machine has one of that number, too.
+    temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")
     temporary.write_text(json.dumps(data, indent=1, default=str) + "\n", encoding="utf-8")
     os.replace(temporary, path)

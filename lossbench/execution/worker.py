@@ -14,13 +14,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from filelock import FileLock, Timeout
-
-from lossbench.errors import LossbenchError
+from lossbench.errors import LossbenchError, SetupError
+from lossbench.execution.claim import Busy, Claim
 from lossbench.execution.spec import (
     EXIT_BUSY,
     EXIT_CHECKPOINTED,
@@ -59,20 +58,23 @@ def run_spec(path: Path) -> int:
     spec = Spec.read(path)
     store = Store(spec.results)
     try:
-        # A lock of the operating system's: it goes when the process goes, however it dies.
-        # Not at the first try: `lossbench status` looks at the lock by taking it for an instant.
-        with FileLock(spec.run_dir / "lock", timeout=1):
+        with Claim(spec.run_dir) as claim:
             if store.has(spec.parse_cell()):
                 return EXIT_DONE
             for leftover in spec.run_dir.glob("*.tmp"):  # of a worker that was killed while it wrote
                 leftover.unlink(missing_ok=True)
             with _logged(spec.run_dir / "log.txt"):
-                return _run(spec, store, should_stop)
-    except Timeout:
+                code = _run(spec, store, lambda: should_stop() or claim.lost, claim)
+            return EXIT_BUSY if claim.lost and code != EXIT_DONE else code
+    except Busy:
         return EXIT_BUSY
+    except SetupError as error:  # of the claim
+        with contextlib.suppress(OSError):
+            write_json(spec.run_dir / "error.json", describe_error(error))
+        return EXIT_FAILED
 
 
-def _run(spec: Spec, store: Store, should_stop: StopFlag) -> int:
+def _run(spec: Spec, store: Store, should_stop: Callable[[], bool], claim: Claim) -> int:
     from lossbench.execution.cellrun import CellRun
 
     error_file = spec.run_dir / "error.json"
@@ -82,13 +84,15 @@ def _run(spec: Spec, store: Store, should_stop: StopFlag) -> int:
         if outcome is None:
             return EXIT_CHECKPOINTED
         record, per_image, names = outcome
-        store.write(spec.parse_cell(), record, per_image, names)
+        if not store.has(spec.parse_cell()):  # who took this cell over, or a merge, was faster: theirs stays
+            store.write(spec.parse_cell(), record, per_image, names)
     except BaseException as error:
         # The one place where anything a cell may raise ends: it is reported, and no other cell is touched.
         traceback.print_exc()
-        write_json(error_file, describe_error(error))
+        if not claim.lost:  # the folder is another worker's now
+            write_json(error_file, describe_error(error))
         return EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else EXIT_FAILED
-    for leftover in ("checkpoint.pt", "events.jsonl"):
+    for leftover in () if claim.lost else ("checkpoint.pt", "events.jsonl"):
         (spec.run_dir / leftover).unlink(missing_ok=True)
     return EXIT_DONE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import secrets
 import struct
 import warnings
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ UNREADABLE = (
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write `state` atomically: a reader sees the old file or the new one, never a half. Raises SetupError."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
             torch.save(dict(state), file)
