@@ -247,10 +247,6 @@ def test_two_machines_that_do_not_see_each_others_locks(
     """Both build; the first to finish is kept, also by the second, for it may be in use by then."""
     monkeypatch.setattr(cache, "FileLock", NoLock)
     both_build, first_is_done = threading.Barrier(2), threading.Event()
-    if damaged:
-        entry_folder(Memory(), "train", tmp_path).mkdir()
-        (entry_folder(Memory(), "train", tmp_path) / "header.json").write_text("{")
-
     class Slow(Memory):
         def load(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             if index == 0:
@@ -268,6 +264,10 @@ def test_two_machines_that_do_not_see_each_others_locks(
         first_is_done.set()
 
     first, second = Slow(), Slow()
+    if damaged:
+        folder = entry_folder(first, "train", tmp_path)
+        folder.mkdir()
+        (folder / "header.json").write_text("{")
     threads = [threading.Thread(target=work, args=(dataset,)) for dataset in (first, second)]
     for thread in threads:
         thread.start()
