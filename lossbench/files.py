@@ -9,10 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 #: A directory that cannot be flushed: some file systems know no such thing, and need none.
 _NO_SUCH_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EISDIR, errno.EACCES}
+#: Files flushed at a time.
+_FLUSHED = 16
 #: A file system without hard links (FAT, some of the network).
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -34,8 +38,9 @@ def _read(path: Path | str) -> bytes:
 
 def replace(path: Path, content: bytes) -> None:
     """Write a file: atomic and durable. A reader sees the old one or the new one, also after a power failure."""
-    temporary = _temporary(path, content, durable=True)
+    temporary = prepare(path, content)
     try:
+        flush([temporary])
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -43,18 +48,44 @@ def replace(path: Path, content: bytes) -> None:
     flush_folder(path.parent)
 
 
-def create(path: Path, content: bytes, *, durable: bool = True) -> bool:
+def create(path: Path, content: bytes) -> bool:
     """Write a file that is not there yet; False, and nothing done, when it is. Of several who try, on any machines,
-    one gets True.
-
-    Args:
-        durable: flushed to disk before it gets its name. The folder is left to `flush_folder`.
-    """
-    temporary = _temporary(path, content, durable=durable)
+    one gets True. Durable but for its name: see `flush_folder`."""
+    temporary = prepare(path, content)
     try:
+        flush([temporary])
         return link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def prepare(path: Path, content: bytes) -> Path:
+    """Write a file beside `path`, which is to get its name by `os.replace` or `link`; returns it."""
+    temporary = temporary_name(path)
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def flush(files: Iterable[Path]) -> None:
+    """Flush the contents of files to disk; of many, several at a time, for which a disk needs hardly longer."""
+    found = list(files)
+    if len(found) < 3:
+        for file in found:
+            _flush(file)
+        return
+    with ThreadPoolExecutor(_FLUSHED) as pool:
+        for _ in pool.map(_flush, found):
+            pass
+
+
+def _flush(file: Path) -> None:
+    with open(file, "rb+") as opened:
+        os.fsync(opened.fileno())
 
 
 def link(temporary: Path, path: Path) -> bool:
@@ -93,17 +124,3 @@ def flush_folder(folder: Path) -> None:
 def temporary_name(path: Path) -> Path:
     """A hidden name beside `path` that no other process on any machine takes."""
     return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-
-
-def _temporary(path: Path, content: bytes, *, durable: bool) -> Path:
-    temporary = temporary_name(path)
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary

@@ -247,6 +247,7 @@ def test_two_machines_that_do_not_see_each_others_locks(
     """Both build; the first to finish is kept, also by the second, for it may be in use by then."""
     monkeypatch.setattr(cache, "FileLock", NoLock)
     both_build, first_is_done = threading.Barrier(2), threading.Event()
+
     class Slow(Memory):
         def load(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             if index == 0:
