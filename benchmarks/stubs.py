@@ -25,7 +25,7 @@ from lossbench.execution.local import LocalExecutor
 from lossbench.execution.plugins import code_hashes
 from lossbench.execution.scheduler import Scheduler
 from lossbench.execution.spec import CHECKPOINTS, Spec, write_json
-from lossbench.execution.worker import StopFlag, forked_main
+from lossbench.execution.worker import forked_main
 from lossbench.records import Record
 from lossbench.store import Store
 from lossbench.suite import load_suite
@@ -55,7 +55,7 @@ class StubRun:
         step_s: seconds a step sleeps.
     """
 
-    def __init__(self, spec: Spec, should_stop: StopFlag, *, step_s: float = 0.0) -> None:
+    def __init__(self, spec: Spec, should_stop: Callable[[], bool], *, step_s: float = 0.0) -> None:
         self.spec, self.cell, self._should_stop, self._step_s = spec, spec.parse_cell(), should_stop, step_s
         self._checkpoint = spec.run_dir / CHECKPOINTS[0]
         self._events = EventWriter(spec.run_dir / "events.jsonl")

@@ -15,9 +15,8 @@ from statistics import median
 from typing import Any, Literal
 from typing import Protocol as Interface
 
-from filelock import FileLock, Timeout
-
 from lossbench.cells import Cell, canonical_json
+from lossbench.execution.claim import holder
 from lossbench.execution.events import last_events
 from lossbench.execution.spec import CHECKPOINTS
 
@@ -31,7 +30,8 @@ TO_RUN: frozenset[State] = frozenset({"interrupted", "failed", "missing"})
 
 @dataclass(frozen=True)
 class RunState:
-    """What a run folder says. `progress` is the share of the steps done, 0..1; `message` the error of a failure."""
+    """What a run folder says. `progress` is the share of the steps done, 0..1; `message` the error of a failure, or on
+    which other machine it runs."""
 
     state: Literal["running", "interrupted", "failed"]
     progress: float = 0.0
@@ -76,7 +76,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell, its state, why (stale reasons, the error of a failure), and the time it will still take.
+    """A cell, its state, why (stale reasons, the error of a failure, the other machine it runs on), and the time it
+    will still take.
 
     `estimate` is None when nothing comparable ever ran, and for cells that are done or stale.
     """
@@ -204,14 +205,14 @@ class _Estimator:
 def read_run_state(folder: Path) -> RunState | None:
     """What the folder of a run says, or None when it holds no trace of one.
 
-    Read are `lock` (held while a worker is alive), `error.json` (after a failure), the checkpoints and the last
+    Read are the claim of the worker that is at it, `error.json` (after a failure), the checkpoints and the last
     step in `events.jsonl`. A damaged file is no error here: what can be said without it is said.
     """
     if not folder.is_dir():
         return None
     progress = _progress(folder / "events.jsonl")
-    if _is_held(folder / "lock"):
-        return RunState("running", progress)
+    if (process := holder(folder)) is not None:
+        return RunState("running", progress, None if process.is_here() else f"on {process.host}")
     resumable = any((folder / name).is_file() for name in CHECKPOINTS)
     error = _read_json(folder / "error.json")
     if error is not None:
@@ -220,19 +221,6 @@ def read_run_state(folder: Path) -> RunState | None:
             "failed", progress if resumable else 0.0, ": ".join(str(part) for part in (kind, message) if part) or None
         )
     return RunState("interrupted", progress) if resumable else None
-
-
-def _is_held(lock: Path) -> bool:
-    """Whether another process holds the lock. Never creates the file, and lets go at once."""
-    if not lock.is_file():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return False
 
 
 def _progress(events: Path) -> float:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from lossbench import files
 from lossbench.errors import RecordError
 from lossbench.records import Record
 from lossbench.runtable import RunTable, concatenate
@@ -38,9 +39,7 @@ class Unreadable:
 def read_record(path: Path | str) -> Record:
     """The record in a file. Raises RecordError (NewerSchemaError) that names it."""
     try:
-        with open(path, "rb") as file:
-            content = file.read()
-        return Record.from_json(content)
+        return Record.from_json(files.read(path))
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror or error}") from None
     except RecordError as error:

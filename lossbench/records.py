@@ -118,7 +118,7 @@ class Record:
         try:
             record = _read_v1(cls, data)
             identity = record.id
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise RecordError(f"malformed record: {reason}") from None
         if identity != data.get("id"):

@@ -13,8 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lossbench import files
 from lossbench.cells import Cell
 from lossbench.errors import ConfigError, RecordError, SetupError, UnknownNameError
 from lossbench.index import IndexUse, read_table
@@ -69,8 +69,15 @@ class Store:
 
     def record_path(self, cell: Cell) -> Path:
         """Where the JSON record of a cell lies, whether or not it is there yet."""
-        name = f"{_safe(cell.loss.name)}-s{int(cell.seed)}-{cell.id}.json"
-        return self.records_dir / _safe(cell.dataset.name) / _safe(cell.backbone.name) / name
+        return self._path(cell.dataset.name, cell.backbone.name, cell.loss.name, cell.seed, cell.id)
+
+    def path_of(self, record: Record) -> Path:
+        """Where a record belongs, by nothing but what it is of."""
+        dataset, backbone, loss = (record.cell[kind]["name"] for kind in ("dataset", "backbone", "loss"))
+        return self._path(dataset, backbone, loss, record.seed, record.id)
+
+    def _path(self, dataset: str, backbone: str, loss: str, seed: int, cell_id: str) -> Path:
+        return self.records_dir / _safe(dataset) / _safe(backbone) / f"{_safe(loss)}-s{int(seed)}-{cell_id}.json"
 
     # --- reading ---
 
@@ -162,11 +169,48 @@ class Store:
         sidecar = sidecar_bytes(record, np.asarray(per_image), image_names)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path.with_suffix(".npz"), sidecar)
-            _replace(path, text.encode())
+            files.replace(path.with_suffix(".npz"), sidecar)
+            files.replace(path, text.encode())
         except OSError as error:
             raise _not_writable(path, error) from error
         return path
+
+    def add(self, records: Iterable[tuple[Record, bytes, bytes | None]]) -> list[bool]:
+        """Write records that are not there yet, each with the bytes of its JSON file and of its sidecar. Nothing is
+        overwritten, whoever writes at the same time: False for a record whose place was taken. Raises SetupError; then
+        some may be written, each whole."""
+        waiting: list[tuple[Path, list[Path]]] = []
+        temporary: list[Path] = []
+        path = self.records_dir
+        try:
+            for record, text, sidecar in records:
+                path = self.path_of(record)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                made = [files.prepare(path, text)]
+                temporary.append(made[0])
+                if sidecar is not None:
+                    made.append(files.prepare(path.with_suffix(".npz"), sidecar))
+                    temporary.append(made[1])
+                waiting.append((path, made))
+            files.flush(temporary)
+            added = [_settle(path, *made) for path, made in waiting]
+            for folder in {path.parent for path, _ in waiting}:
+                files.flush_folder(folder)
+        except OSError as error:
+            raise _not_writable(path, error) from error
+        finally:
+            for file in temporary:
+                file.unlink(missing_ok=True)
+        return added
+
+    def add_sidecar(self, record: Record, sidecar: bytes) -> None:
+        """Give a record that has no per-image counts its own. Raises SetupError."""
+        path = self.path_of(record).with_suffix(".npz")
+        try:
+            files.create(path, sidecar)
+            files.flush_folder(path.parent)
+        except OSError as error:
+            raise _not_writable(path, error) from error
 
     def set_aside(self, cell: Cell) -> None:
         """Move the record of a cell out of the way, to root/replaced/, so that it can be made anew. Nothing is lost:
@@ -191,13 +235,33 @@ class Store:
         probe = self.records_dir / ".writable"
         try:
             self.records_dir.mkdir(parents=True, exist_ok=True)
-            _replace(probe, b"")
+            files.replace(probe, b"")
             probe.unlink(missing_ok=True)
         except OSError as error:
             raise _not_writable(self.records_dir, error) from error
 
 
 # --- files ---
+
+
+def _settle(path: Path, text: Path, counts: Path | None = None) -> bool:
+    """Give a record and its sidecar their names, if the record's is free. The sidecar goes first, as in `write`; one
+    without a record, which a killed process has left or another is just writing, is put back if that one is faster."""
+    if path.exists():
+        return False
+    sidecar, aside, mine = path.with_suffix(".npz"), None, 0
+    if counts is not None:
+        mine = counts.stat().st_ino
+        while not files.link(counts, sidecar):
+            aside = aside or files.temporary_name(sidecar)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(sidecar, aside)
+    added = files.link(text, path)
+    if aside is not None:
+        if not added and sidecar.stat().st_ino == mine:
+            os.replace(aside, sidecar)
+        aside.unlink(missing_ok=True)
+    return added
 
 
 def _safe(name: str) -> str:
@@ -211,23 +275,3 @@ def _not_writable(path: Path, error: OSError) -> SetupError:
         f"cannot write {path}: {error.strerror or error}",
         hint="free some space, or choose another results directory with --results",
     )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Atomic and durable: temporary file beside the target, flushed to disk, renamed over it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the rename itself lives in the directory
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

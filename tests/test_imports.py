@@ -26,6 +26,7 @@ CALLS = {
     "status": ["status quickstart --results nowhere"],
     "leaderboard": ["leaderboard --results nowhere", "leaderboard --results nowhere --published"],
     "diagnostics": ["diagnostics --results nowhere"],
+    "merge": ["merge results --results nowhere --dry-run"],
     "audit": ["audit --results nowhere", "audit --published"],
 }
 LIGHT = [

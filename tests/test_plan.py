@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossbench.cells import Cell, Component
+from lossbench.execution.claim import Claim
 from lossbench.plan import TO_RUN, Estimate, PastCost, RunState, make_plan, read_run_state, summarise
+from lossbench.processes import Process
 from lossbench.protocol import Protocol
 
 SHORT = Protocol(iterations=100, batch_size=8, crop=[10, 10])
@@ -195,23 +196,27 @@ def test_a_failure(tmp_path: Path) -> None:
     assert read_run_state(tmp_path) == RunState("failed", 0.25, None)
 
 
-def test_a_lock_somebody_holds_is_a_run(tmp_path: Path) -> None:
+def test_a_cell_that_somebody_holds_is_a_run(tmp_path: Path) -> None:
     write_events(tmp_path, {"event": "step", "step": 50, "iterations": 100})
     (tmp_path / "checkpoint.pt").touch()
-    with FileLock(tmp_path / "lock"):
+    with Claim(tmp_path):
+        files = sorted(tmp_path.iterdir())
         assert read_run_state(tmp_path) == RunState("running", 0.5)
-    # a lock file that nobody holds is what a killed worker leaves
-    (tmp_path / "lock").touch()
+        assert sorted(tmp_path.iterdir()) == files, "looking leaves nothing behind"
     assert read_run_state(tmp_path) == RunState("interrupted", 0.5)
-    with FileLock(tmp_path / "lock", timeout=0):  # and looking at it did not take it
-        pass
+
+
+def test_where_else_it_runs_is_told(tmp_path: Path) -> None:
+    with Claim(tmp_path, Process("node7", "another boot", 12, "345")):
+        assert read_run_state(tmp_path) == RunState("running", 0.0, "on node7")
 
 
 def test_a_killed_worker_is_not_running(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").touch()
-    code = f"from filelock import FileLock; import sys; lock = FileLock({str(tmp_path / 'lock')!r}); lock.acquire(); " \
-        "print('held', flush=True); sys.stdin.read()"  # fmt: skip
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as worker:
+    code = "import sys; from pathlib import Path; from lossbench.execution.claim import Claim\n" \
+        "with Claim(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"  # fmt: skip
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == b"held\n"
         assert read_run_state(tmp_path) == RunState("running", 0.0)

@@ -6,10 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-from filelock import FileLock, Timeout
-
 from lossbench.cli.arguments import Option
-from lossbench.cli.common import DEFAULT_RESULTS, ResultsOption, open_store, stderr
+from lossbench.cli.common import DEFAULT_RESULTS, ResultsOption, open_store, stderr, warn
 from lossbench.errors import SetupError
 
 
@@ -29,6 +27,7 @@ def clean(
     """
     from lossbench.data.entries import cache_entries
     from lossbench.data.roots import cache_root
+    from lossbench.execution.claim import holder
     from lossbench.index import index_files
     from lossbench.runtable import hex_ids
 
@@ -37,13 +36,18 @@ def clean(
     folders = [folder for folder in sorted((store.root / "runs").glob("*")) if everything or folder.name in done]
     freed = removed = 0
     for folder in folders:
-        if _is_running(folder):
-            stderr().print(f"kept {folder}: its cell is running", soft_wrap=True)
+        if (process := holder(folder)) is not None:
+            stderr().print(f"kept {folder}: its cell is running on {process.host}", soft_wrap=True)
             continue
-        freed += _size(folder)
-        removed += 1
+        size = _size(folder)
         if yes:
-            shutil.rmtree(folder)
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:  # a file that a process holds open stays on some file systems
+                warn(f"{folder} is not removed whole: {error.strerror or error}")
+                continue
+        freed += size
+        removed += 1
     # Only what the cache itself has put there: its root may be a folder that holds other things, too.
     for entry in cache_entries(cache_root()) if cache else ():
         freed += entry.bytes
@@ -61,16 +65,6 @@ def clean(
             raise SetupError(f"{file} cannot be removed: {error.strerror or error}") from error
     verb = "removed" if yes else "would remove (say --yes)"
     print(f"{verb} {removed} folders, {freed / 2**20:.1f} MiB; records are kept")
-
-
-def _is_running(folder: Path) -> bool:
-    if not (folder / "lock").exists():
-        return False
-    try:
-        with FileLock(folder / "lock", blocking=False):
-            return False
-    except Timeout:
-        return True
 
 
 def _size(folder: Path) -> int:

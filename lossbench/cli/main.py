@@ -1,7 +1,7 @@
 """The command line's entry point: finds the verb, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 all is well, 1 some cells failed (audit: some scores cannot be), 2 wrong usage or configuration, 3 the
-machine lacks something, 130 interrupted.
+Exit codes: 0 all is well, 1 some cells failed (audit: some scores cannot be; merge: some records could not be taken), 2
+wrong usage or configuration, 3 the machine lacks something, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ VERBS: tuple[tuple[str, str], ...] = (
     ("plan", "lossbench.cli.plan:plan"),
     ("status", "lossbench.cli.status:status"),
     ("leaderboard", "lossbench.cli.leaderboard:leaderboard"),
+    ("merge", "lossbench.cli.merge:merge"),
     ("audit", "lossbench.cli.audit:audit"),
     ("diagnostics", "lossbench.cli.diagnostics:diagnostics"),
     ("figure", "lossbench.cli.figure:figure"),
@@ -38,6 +39,7 @@ SUMMARIES = {
     "plan": "Show what a run would do, and how long it will take.",
     "status": "Show what became of every cell of a suite.",
     "leaderboard": "Compare losses: mean, spread, difference to the reference.",
+    "merge": "Bring the records of several results folders together.",
     "audit": "Check scores, of any table, for arithmetic that cannot be.",
     "diagnostics": "Show what losses logged of themselves over training.",
     "figure": "Draw panels, class scores, curves or a sweep for a paper.",

@@ -125,7 +125,14 @@ def _predict(
     from lossbench.execution import devices
     from lossbench.execution.predict import predict_split
 
-    known = registries([*(plugins or ()), *(file for file in weights.plugins if file.is_file())])
+    known = registries(plugins)
+    for kind, component in weights.cell.components.items():
+        if kind != "loss" and component.name not in known[kind] and weights.plugins:
+            files = " ".join(f"--plugin {file}" for file in weights.plugins)
+            raise ConfigError(
+                f"{kind} '{component.name}' of run {weights.cell.id} is in no plugin named here",
+                hint=f"files that weights name are not run unasked; if you trust them, add {files}",
+            )
     label = weights.cell.dataset.label
     with decoding(f"{label} {split}") as decoded, _progress(f"{label} {split}") as done:
         return predict_split(

@@ -5,6 +5,9 @@ Training never sees a label that is neither a class nor the ignored one.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +15,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,9 +36,12 @@ from lossbench.data.entries import (
 )
 from lossbench.datasets.base import SegmentationDataset
 from lossbench.errors import DataError, SetupError
+from lossbench.processes import Process, this_process
 
 #: Share kept free beside the estimate, and bytes of a header per image.
 _SLACK, _HEADER_BYTES = 1.02, 128
+#: Seconds in which every builder writes something, however slow its disk.
+_ABANDONED_S = 3600.0
 #: Images an estimate looks at: of a dataset with images of many sizes, spread over the split.
 _SAMPLED = 8
 
@@ -52,24 +59,34 @@ def estimate(dataset: SegmentationDataset, split: str) -> int:
     return int(count * (sum(sizes) / len(sizes) + _HEADER_BYTES))
 
 
-def build(dataset: SegmentationDataset, split: str, folder: Path, fingerprint: str, progress: Progress | None) -> None:
-    """Build an entry beside its place and move it there. The caller holds the entry's lock.
+def build(
+    dataset: SegmentationDataset,
+    split: str,
+    folder: Path,
+    fingerprint: str,
+    progress: Progress | None,
+    *,
+    is_sound: Callable[[Path], bool],
+) -> None:
+    """Build an entry beside its place and move it there. The caller holds the entry's lock; but other machines may not
+    see it, so several may build at once: the first to finish is kept.
+
+    Args:
+        is_sound: whether a folder holds an entry that is whole.
 
     Raises DataError and SetupError as `open_split`; nothing half-built is left."""
-    prefix = f".{folder.name}{BUILDING}"
-    for stale in folder.parent.glob(f"{prefix}*"):  # of a process that was killed: we hold the lock
-        shutil.rmtree(stale, ignore_errors=True)
     names = dataset.names(split)
     if not names:
         raise DataError(f"{dataset_name(dataset)}: split '{split}' holds no image")
-    pairs = _decoded(dataset, split, len(names))
-    first = next(pairs)
-    check_space(folder.parent, int(_SLACK * len(names) * (first[0].nbytes + first[1].nbytes + _HEADER_BYTES)))
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}{BUILDING}{_maker()}-", dir=folder.parent))
     except OSError as error:
         raise unwritable(folder.parent, error) from None
     try:
+        _sweep(temporary, f".{folder.name}{BUILDING}")
+        pairs = _decoded(dataset, split, len(names))
+        first = next(pairs)
+        check_space(folder.parent, int(_SLACK * len(names) * (first[0].nbytes + first[1].nbytes + _HEADER_BYTES)))
         sizes, counts = [], np.zeros(dataset.num_classes, np.int64)
         with create(temporary / IMAGES) as images, create(temporary / TARGETS) as targets:
             for index, (image, target) in enumerate(chain([first], pairs)):
@@ -93,16 +110,57 @@ def build(dataset: SegmentationDataset, split: str, folder: Path, fingerprint: s
         header["checksum"] = checksum(header)
         with create(temporary / HEADER) as file:
             file.write(json.dumps(header).encode())
-        if folder.exists():  # damaged
-            shutil.rmtree(folder)
         temporary.chmod(0o755)  # mkdtemp makes it private; a cache may be shared by a group
-        temporary.rename(folder)
+        _place(temporary, folder, is_sound)
     except OSError as error:  # of writing: `_load` turns those of reading into DataErrors
         shutil.rmtree(temporary, ignore_errors=True)
         raise unwritable(folder.parent, error) from None
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _place(temporary: Path, folder: Path, is_sound: Callable[[Path], bool]) -> None:
+    """Give a finished entry its name, or discard it for a sound one that got there first and may be in use."""
+    for _ in range(3):
+        try:
+            temporary.rename(folder)
+            return
+        except OSError as error:
+            # ENOENT: over a network, a request that was sent again because its answer got lost.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
+        if is_sound(folder):
+            shutil.rmtree(temporary, ignore_errors=True)
+            return
+        damaged = temporary.with_name(f"{temporary.name}-damaged")
+        with contextlib.suppress(FileNotFoundError):  # another machine was faster
+            folder.rename(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
+    raise OSError(errno.EEXIST, "another process keeps putting a damaged entry there")
+
+
+def _maker() -> str:
+    """Tells of which process a half-built entry is."""
+    process = this_process()
+    return f"{_boot(process)}-{process.pid}-{process.started}"
+
+
+def _boot(process: Process) -> str:
+    return hashlib.sha256(process.boot.encode()).hexdigest()[:12]
+
+
+def _sweep(mine: Path, prefix: str) -> None:
+    """Remove what killed processes have left of an entry, but nothing that another machine may be building."""
+    here, now = this_process(), mine.stat().st_mtime  # by the clock of the file server
+    for stale in mine.parent.glob(f"{prefix}*"):
+        boot, pid, started, *_ = [*stale.name.removeprefix(prefix).split("-"), "", "", ""]
+        lives = replace(here, pid=int(pid), started=started).lives() if boot == _boot(here) and pid.isdigit() else None
+        if lives is None:
+            with contextlib.suppress(OSError):
+                lives = now - max(path.stat().st_mtime for path in (stale, *stale.iterdir())) < _ABANDONED_S
+        if not lives and stale != mine:
+            shutil.rmtree(stale, ignore_errors=True)
 
 
 def _decoded(dataset: SegmentationDataset, split: str, count: int) -> Iterator[Pair]:

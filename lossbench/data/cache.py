@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from functools import cached_property
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from lossbench.data.build import Progress, build
 from lossbench.data.entries import HEADER, IMAGES, TARGETS, checksum, entry_folder, unwritable
 from lossbench.datasets.base import SegmentationDataset
+
+#: A file system that knows no locks.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 class DamagedCache(Exception):
@@ -100,8 +104,12 @@ def _mapped(file: Path) -> NDArray[np.uint8]:
 
 def is_cached(dataset: SegmentationDataset, split: str, cache_root: Path) -> bool:
     """Whether `open_split` would find a sound entry. Raises DataError when the split's files are not there."""
+    return _is_sound(entry_folder(dataset, split, cache_root))
+
+
+def _is_sound(folder: Path) -> bool:
     try:
-        CachedSplit(entry_folder(dataset, split, cache_root))
+        CachedSplit(folder)
     except DamagedCache:
         return False
     return True
@@ -137,19 +145,21 @@ def open_split(
             say(f"a damaged cache is built anew: {error}")
     try:
         cache_root.mkdir(parents=True, exist_ok=True)
+        # It spares work, no more: on a folder that machines share it may hold on one machine only, or not at all.
         lock = FileLock(cache_root / f".{folder.name}.lock")
         try:
             lock.acquire(blocking=False)
         except Timeout:
             say(f"another process is decoding {folder.name}: waiting for it")
             lock.acquire()
+    except NotImplementedError:
+        pass
     except OSError as error:
-        raise unwritable(cache_root, error) from None
+        if error.errno not in _NO_LOCKS:
+            raise unwritable(cache_root, error) from None
     try:
-        try:
-            return CachedSplit(folder)  # another process built it while we waited
-        except DamagedCache:
-            build(dataset, split, folder, fingerprint, progress)
+        if not _is_sound(folder):  # else another process built it while we waited
+            build(dataset, split, folder, fingerprint, progress, is_sound=_is_sound)
     finally:
         lock.release()
     return CachedSplit(folder)

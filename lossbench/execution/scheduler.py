@@ -10,6 +10,7 @@ import json
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from typing import Any
 
 from lossbench.errors import SetupError, disk_error
 from lossbench.execution.base import Executor, Handle, Job, Observer, Outcome, Place
+from lossbench.execution.claim import holder
 from lossbench.execution.events import EventReader
 from lossbench.execution.queue import Queue
 from lossbench.execution.spec import (
@@ -29,6 +31,7 @@ from lossbench.execution.spec import (
     EXIT_UNWRITABLE,
     write_json,
 )
+from lossbench.processes import Process
 from lossbench.store import Store
 
 #: Deaths that say nothing about the cell: killed or hung up from outside, or lost with its machine.
@@ -38,8 +41,9 @@ RETRIES = 1
 #: Seconds a worker has between being asked to checkpoint and being told to leave, and from there to being killed.
 GRACE_S = 30.0
 TERMINATE_S = 5.0
-#: Seconds before a cell held by another process is looked at again.
+#: Seconds before a cell held by another process is looked at again; on another machine ever longer, up to the second.
 BUSY_WAIT_S = 1.0
+BUSY_MOST_S = 15.0
 
 
 @dataclass
@@ -71,6 +75,7 @@ class Scheduler:
         self._waiting = Queue()
         self._running: list[_Running] = []
         self._outcomes: list[Outcome] = []
+        self._elsewhere: Counter[Job] = Counter()
         self.interrupts = 0
 
     def run(self, jobs: list[Job]) -> list[Outcome]:
@@ -119,6 +124,9 @@ class Scheduler:
                 self._waiting.remove(job)
                 self._finish(Outcome(job, "done", elsewhere=True))
                 continue
+            if (process := holder(job.spec.run_dir)) is not None:
+                self._look_again(job, process)
+                continue
             place = self._executor.reserve(job.request)
             if place is None:
                 self._waiting.blocked(job)
@@ -132,6 +140,16 @@ class Scheduler:
                 self._not_started(job, place, handle)
             else:
                 self._follow_up(job, handle, place)
+
+    def _look_again(self, job: Job, process: Process | None) -> None:
+        """Later, for another scheduler's worker is at the cell. Its end is seen by the record."""
+        wait = BUSY_WAIT_S
+        if process is not None and not process.is_here():
+            if not self._elsewhere[job]:
+                self._observer.said(f"{job.cell.name}: running on {process.host}; waiting for it")
+            wait = min(BUSY_WAIT_S * 2 ** self._elsewhere[job], BUSY_MOST_S)
+            self._elsewhere[job] += 1
+        job.not_before = time.monotonic() + wait
 
     def _written(self, job: Job, place: Place) -> Path | None:
         """The job's spec file, written; None when it could not be."""
@@ -209,7 +227,7 @@ class Scheduler:
         elif self.interrupts:
             self._finish(Outcome(job, "interrupted", seconds))
         elif code == EXIT_BUSY:
-            job.not_before = time.monotonic() + BUSY_WAIT_S
+            self._look_again(job, holder(job.spec.run_dir))
             self._waiting.add(job)
         elif code == EXIT_CHECKPOINTED:
             self._waiting.add(job, first=True)

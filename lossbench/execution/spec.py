@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -101,7 +102,8 @@ class Spec:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Atomic small JSON file."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    # Not by the process's number alone: on a shared folder another machine has one of that number, too.
+    temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_text(json.dumps(data, indent=1, default=str) + "\n", encoding="utf-8")
         os.replace(temporary, path)

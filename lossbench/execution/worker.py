@@ -20,10 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
-from filelock import FileLock, Timeout
-
-from lossbench.errors import LossbenchError, disk_error
+from lossbench.errors import LossbenchError, SetupError, disk_error
 from lossbench.execution import limits
+from lossbench.execution.claim import Busy, Claim
 from lossbench.execution.guard import Guard
 from lossbench.execution.spec import (
     CHECKPOINTS,
@@ -77,7 +76,7 @@ class Running(Protocol):
 
 
 #: Makes a cell's run of its spec and of what to ask whether to stop.
-Make = Callable[[Spec, StopFlag], Running]
+Make = Callable[[Spec, Callable[[], bool]], Running]
 
 
 def run_spec(path: Path, make: Make | None = None) -> int:
@@ -93,26 +92,27 @@ def run_spec(path: Path, make: Make | None = None) -> int:
         with Guard(spec.run_dir / "log.txt") as guard:
             if multiprocessing.parent_process() is not None:
                 threading.Thread(target=_follow_scheduler, daemon=True).start()
-            # A lock of the operating system's: it goes when the process goes, however it dies.
-            # Not at the first try: `lossbench status` looks at the lock by taking it for an instant.
-            with FileLock(spec.run_dir / "lock", timeout=1):
+            with Claim(spec.run_dir) as claim:
                 if store.has(spec.parse_cell()):
                     return EXIT_DONE
                 with guard.capture():
-                    return _run(spec, store, make or _cell_run, should_stop)
-    except Timeout:
+                    code = _run(spec, store, make or _cell_run, should_stop, claim)
+                return EXIT_BUSY if claim.lost and code != EXIT_DONE else code
+    except Busy:
         return EXIT_BUSY
-    except OSError as error:  # not even the lock: a full or read-only disk, a folder that is gone
-        return EXIT_LOST if error.errno in (errno.EAGAIN, errno.ENOMEM) else EXIT_UNWRITABLE
+    except (OSError, SetupError) as error:  # not even the claim: a full or read-only disk, a folder that is gone
+        cause = error if isinstance(error, OSError) else error.__cause__
+        shortage = isinstance(cause, OSError) and cause.errno in (errno.EAGAIN, errno.ENOMEM)
+        return EXIT_LOST if shortage else EXIT_UNWRITABLE
 
 
-def _cell_run(spec: Spec, should_stop: StopFlag) -> Running:
+def _cell_run(spec: Spec, should_stop: Callable[[], bool]) -> Running:
     from lossbench.execution.cellrun import CellRun
 
     return CellRun(spec, should_stop=should_stop)
 
 
-def _run(spec: Spec, store: Store, make: Make, should_stop: StopFlag) -> int:
+def _run(spec: Spec, store: Store, make: Make, should_stop: StopFlag, claim: Claim) -> int:
     faulthandler.enable()
     print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} pid {os.getpid()}", flush=True)
     error_file = spec.run_dir / "error.json"
@@ -122,24 +122,27 @@ def _run(spec: Spec, store: Store, make: Make, should_stop: StopFlag) -> int:
         limits.limit_memory(spec.memory_gb)
     cell_run = None
     try:
-        cell_run = make(spec, should_stop)
+        cell_run = make(spec, lambda: should_stop() or claim.lost)
         outcome = cell_run.run()
         if outcome is None:
             return EXIT_CHECKPOINTED
         record, per_image, names = outcome
-        store.write(spec.parse_cell(), record, per_image, names)
+        if not store.has(spec.parse_cell()):  # who took this cell over, or a merge, was faster: theirs stays
+            store.write(spec.parse_cell(), record, per_image, names)
     except BaseException as error:
         # The one place where anything a cell may raise ends: it is reported, and no other cell is touched.
         limits.lift_memory_limit()
         traceback.print_exc()
-        if cell_run is not None:
+        if cell_run is not None and not claim.lost:
             cell_run.keep()
         try:
-            write_json(error_file, describe_error(error))
+            if not claim.lost:  # else the folder is another worker's now
+                write_json(error_file, describe_error(error))
         except OSError:
             return EXIT_UNWRITABLE
         return EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else EXIT_FAILED
-    _remove(*(spec.run_dir / name for name in (*CHECKPOINTS, "events.jsonl")))
+    if not claim.lost:
+        _remove(*(spec.run_dir / name for name in (*CHECKPOINTS, "events.jsonl")))
     return EXIT_DONE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from lossbench import metrics
 from lossbench.data.roots import data_root as find_data_root
 from lossbench.data.roots import dataset_root
 from lossbench.datasets.base import SegmentationDataset
-from lossbench.errors import ConfigError, DataError, RecordError, did_you_mean
+from lossbench.errors import ConfigError, DataError, RecordError, UnknownNameError, did_you_mean
 from lossbench.execution.predictions import INDEX, prediction_file
 from lossbench.execution.spec import Spec
 from lossbench.figures.choice import in_order, label
@@ -105,21 +106,22 @@ def open_dataset(
     """The dataset that a run was scored on, with its parameters.
 
     Args:
-        plugins: files of `--plugin`; those of the suite are known beside them.
+        plugins: files of `--plugin`. Those that a run folder names are not run unasked.
         data_root: of `--data-root`.
 
     Raises ConfigError when no such dataset is known here, DataError when its data is not here.
     """
     identity = block.parts[0].condition.cell["dataset"]
-    name, params, files = identity["name"], identity["params"], list(plugins)
-    try:
-        # A record knows what is in a file that is a parameter; the specification of the run, where it lies.
-        spec = Spec.read(run.folder.parent / "spec.json")
-        params = spec.parse_cell().dataset.params
-        files += [file for file in spec.plugins if file.is_file() and file not in files]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # of a lossbench of another age
-    registry = all_registries(files)["dataset"]
+    name, params = identity["name"], identity["params"]
+    # A record knows what is in a file that is a parameter; the specification of the run, where it lies.
+    with suppress(OSError, ValueError, KeyError, TypeError):  # there is none, or one of a lossbench of another age
+        told = Spec.read(run.folder.parent / "spec.json").parse_cell().dataset
+        if told.identity == identity:
+            params = told.params
+    registry = all_registries(plugins)["dataset"]
+    if name not in registry:
+        hint = "name the file that registers it with --plugin" if not plugins else None
+        raise UnknownNameError(f"no dataset '{name}' is known here", hint=hint)
     dataset: SegmentationDataset = registry.get(name).build(params, root=dataset_root(find_data_root(data_root), name))
     return dataset
 

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import pickle
+import secrets
 import struct
 import warnings
 import zipfile
@@ -48,7 +49,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def _write(path: Path, state: Mapping[str, Any]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
             torch.save(dict(state), file)

@@ -1,9 +1,11 @@
+import errno
+import shutil
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from lossbench.cli.main import run
+from lossbench.execution.claim import Claim
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def test_nothing_goes_without_yes(world: Path) -> None:
 def test_unfinished_and_running_cells_are_kept(world: Path) -> None:
     assert clean(world, "--yes") == 0
     assert (world / "results/runs/stopped").is_dir()
-    with FileLock(world / "results/runs/running/lock"):
+    with Claim(world / "results/runs/running"):
         assert clean(world, "--all", "--yes") == 0
     assert not (world / "results/runs/stopped").exists()
     assert (world / "results/runs/running/log.txt").is_file()
@@ -43,3 +45,18 @@ def test_only_what_the_cache_put_there_goes(world: Path) -> None:
     assert clean(world, "--cache", "--yes") == 0
     assert not (world / "cache/streets-train-0-v1").exists()
     assert (world / "cache/thesis").is_dir()
+
+
+def test_a_folder_that_cannot_be_removed_is_told_of(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On NFS a log that some process holds open leaves a file .nfs... behind."""
+
+    def stays(folder: Path) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(shutil, "rmtree", stays)
+    assert clean(world, "--all", "--yes") == 0
+    said = capsys.readouterr()
+    assert said.err.count("is not removed whole: Directory not empty") == 2
+    assert "removed 0 folders" in said.out

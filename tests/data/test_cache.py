@@ -1,22 +1,27 @@
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
 import pickle
 import shutil
+import subprocess
+import threading
 from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
+from numpy.typing import NDArray
 
-from lossbench.data import build
+from lossbench.data import build, cache
 from lossbench.data.build import estimate
 from lossbench.data.cache import CachedSplit, open_split
 from lossbench.data.entries import cache_entries, checksum, entry_folder
 from lossbench.errors import DataError, SetupError
+from lossbench.processes import this_process
 from lossbench.registry import Registry
 from tests.data.splits import SIZES, Memory
 from tests.datasets import trees
@@ -173,7 +178,10 @@ def test_unwritable_cache(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     folder = entry_folder(Memory(), "train", tmp_path)
-    stale = tmp_path / f".{folder.name}.building-abc"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    maker = f"{build._boot(this_process())}-{gone.pid}-1"
+    stale = tmp_path / f".{folder.name}.building-{maker}-abc"
     stale.mkdir()
     (stale / "images.bin").write_bytes(b"123")
     assert [(e.complete, e.bytes) for e in cache_entries(tmp_path)] == [(False, 3)]
@@ -183,6 +191,21 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     assert entry.complete
     entry.remove()
     assert cache_entries(tmp_path) == []
+
+
+def test_what_another_machine_is_building_is_swept_when_nothing_was_written_for_long(tmp_path: Path) -> None:
+    folder = entry_folder(Memory(), "train", tmp_path)
+    busy, left = (
+        tmp_path / f".{folder.name}.building-{name}" for name in ("0123456789ab-1-1-abc", "of-an-older-version")
+    )
+    for theirs in (busy, left):
+        theirs.mkdir()
+        (theirs / "images.bin").write_bytes(b"123")
+        os.utime(theirs, (1, 1))
+    os.utime(left / "images.bin", (1, 1))
+    open_split(Memory(), "train", cache_root=tmp_path)
+    assert busy.exists()
+    assert not left.exists()
 
 
 def _open(root: Path, queue: multiprocessing.Queue[tuple[int, int]], start: object) -> None:
@@ -205,6 +228,65 @@ def test_two_processes_build_one_cache(tmp_path: Path) -> None:
     assert sorted(loads for loads, _ in results) == [0, 40], "one builds, the other waits"
     assert results[0][1] == results[1][1]
     assert len(cache_entries(tmp_path)) == 1
+
+
+class NoLock:
+    """A lock that other machines do not see."""
+
+    def __init__(self, file: Path) -> None: ...
+
+    def acquire(self, blocking: bool = True) -> None: ...
+
+    def release(self) -> None: ...
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_two_machines_that_do_not_see_each_others_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    """Both build; the first to finish is kept, also by the second, for it may be in use by then."""
+    monkeypatch.setattr(cache, "FileLock", NoLock)
+    both_build, first_is_done = threading.Barrier(2), threading.Event()
+
+    class Slow(Memory):
+        def load(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            if index == 0:
+                both_build.wait(20)
+            if index == 4 and self is second:
+                assert first_is_done.wait(20)
+            return super().load(split, index)
+
+    opened: dict[Memory, CachedSplit] = {}
+    inodes: list[int] = []
+
+    def work(dataset: Memory) -> None:
+        opened[dataset] = open_split(dataset, "train", cache_root=tmp_path)
+        inodes.append((opened[dataset].folder / "images.bin").stat().st_ino)
+        first_is_done.set()
+
+    first, second = Slow(), Slow()
+    if damaged:
+        folder = entry_folder(first, "train", tmp_path)
+        folder.mkdir()
+        (folder / "header.json").write_text("{")
+    threads = [threading.Thread(target=work, args=(dataset,)) for dataset in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (first.loads, second.loads) == (5, 5)
+    assert inodes[0] == inodes[1]
+    assert (opened[first].image(4) == opened[second].image(4)).all()
+    assert [entry.complete for entry in cache_entries(tmp_path)] == [True], "nothing is left"
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(NoLock):
+        def acquire(self, blocking: bool = True) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(cache, "FileLock", Refused)
+    assert len(open_split(Memory(), "train", cache_root=tmp_path)) == 5
 
 
 def test_open_split_of_a_cached_split_folder(tmp_path: Path) -> None:

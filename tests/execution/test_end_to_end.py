@@ -212,9 +212,11 @@ def test_kill_9_of_a_worker_ctrl_c_and_a_rerun_end_in_the_uninterrupted_weights(
 
 
 @pytest.mark.slow
-def test_two_runs_at_once_share_the_work(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("hosts", [("here", "here"), ("one", "other")])
+def test_two_runs_at_once_share_the_work(environment: dict[str, str], tmp_path: Path, hosts: tuple[str, str]) -> None:
+    """On one machine, and on two with a shared folder."""
     suite = write_suite(tmp_path, "[ce, focal, balanced_ce]", steps=20, seeds=2)
-    both = [start(environment, tmp_path, "run", str(suite), "-j", "1") for _ in range(2)]
+    both = [start({**environment, "LOSSBENCH_HOST": host}, tmp_path, "run", str(suite), "-j", "1") for host in hosts]
     ended = [finish(process) for process in both]
     assert [process.returncode for process in ended] == [0, 0]
     assert len(records(tmp_path)) == 6

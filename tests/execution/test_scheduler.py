@@ -1,5 +1,6 @@
 """The scheduler's decisions, against an executor whose workers do exactly as told."""
 
+import itertools
 import json
 import signal
 import time
@@ -12,6 +13,7 @@ import pytest
 from lossbench.cells import Cell, Component
 from lossbench.execution import scheduler as scheduler_module
 from lossbench.execution.base import Job, Outcome, Place, Request
+from lossbench.execution.claim import Claim, holder
 from lossbench.execution.scheduler import Scheduler, death
 from lossbench.execution.spec import (
     EXIT_BUSY,
@@ -23,6 +25,7 @@ from lossbench.execution.spec import (
     Spec,
     write_json,
 )
+from lossbench.processes import Process
 from lossbench.protocol import Protocol
 
 
@@ -298,6 +301,32 @@ def test_a_busy_cell_is_waited_for(world: Any, monkeypatch: pytest.MonkeyPatch) 
     outcome = world.run([(job, [exits(EXIT_BUSY), busy_then_done_elsewhere])])[0]
     assert outcome.status == "done"
     assert outcome.elsewhere
+
+
+def test_cells_of_another_machine_are_looked_at_less_and_less_often(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no worker is started only to find them busy."""
+    monkeypatch.setattr(scheduler_module, "BUSY_WAIT_S", 0.01)
+    job: Job = world.job()
+    looks: list[float] = []
+    held = Claim(job.spec.run_dir, Process("node7", "its boot", 7, "1"))
+
+    def look(folder: Path) -> Process | None:
+        found = holder(folder)
+        looks.append(time.monotonic())
+        if len(looks) == 6:
+            held.__exit__(None, None, None)
+        return found
+
+    monkeypatch.setattr(scheduler_module, "holder", look)
+    with held:
+        (outcome,) = world.run([(job, [world.finishes(job)])])
+    assert outcome.status == "done"
+    assert world.watch.messages == [f"{job.cell.name}: running on node7; waiting for it"]
+    waits = [after - before for before, after in itertools.pairwise(looks)]
+    assert waits[4] > 0.16
+    assert world.executor.submitted == [job.cell.id]
 
 
 def test_time_limit_asks_then_kills(world: Any) -> None:

@@ -9,13 +9,14 @@ import fcntl
 import os
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.stubs import STEPS, StubRun, run_stubs
 from lossbench.cells import Cell
 from lossbench.execution.spec import Spec
-from lossbench.execution.worker import StopFlag, forked_main
+from lossbench.execution.worker import forked_main
 from lossbench.store import Store
 
 JOURNAL = "journal.txt"
@@ -31,7 +32,7 @@ def note(results: Path, what: str, cell_id: str) -> None:
 class NotedRun(StubRun):
     """Notes `begin` when it holds the cell, `overlap` when another does, too, and `stored` once the record is there."""
 
-    def __init__(self, spec: Spec, should_stop: StopFlag) -> None:
+    def __init__(self, spec: Spec, should_stop: Callable[[], bool]) -> None:
         super().__init__(spec, should_stop, step_s=random.Random(spec.cell_id).uniform(0.02, 0.06) / STEPS)
         self._alone = os.open(spec.run_dir / "alone", os.O_WRONLY | os.O_CREAT)
         try:

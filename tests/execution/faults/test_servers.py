@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
@@ -23,7 +24,7 @@ from lossbench.execution.events import EventReader, EventWriter
 from lossbench.execution.local import LocalExecutor
 from lossbench.execution.scheduler import Scheduler
 from lossbench.execution.spec import Spec
-from lossbench.execution.worker import StopFlag, forked_main
+from lossbench.execution.worker import forked_main
 from lossbench.store import Store
 from lossbench.suite import load_suite
 from tests.execution.faults.journal import JOURNAL, note
@@ -35,7 +36,7 @@ MODULE = "tests.execution.faults.test_servers"
 class SlowRun(StubRun):
     """Notes each beginning, and takes long enough to be hit."""
 
-    def __init__(self, spec: Spec, should_stop: StopFlag) -> None:
+    def __init__(self, spec: Spec, should_stop: Callable[[], bool]) -> None:
         super().__init__(spec, should_stop, step_s=0.3)
         note(spec.results, "begin", spec.cell_id)
 
