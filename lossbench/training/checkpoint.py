@@ -76,7 +76,8 @@ def load(path: Path) -> dict[str, Any] | None:
                 raise zipfile.BadZipFile(f"{damaged} is damaged")
             state = _load(file)
         except UNREADABLE as error:
-            print(f"checkpoint {file} cannot be read ({type(error).__name__}: {error}): passed over", flush=True)
+            # Not torch's words: they advise to load it in a way that runs what is in it.
+            print(f"checkpoint {file} cannot be read ({type(error).__name__}): passed over", flush=True)
             continue
         if file != path:  # it must not be the damaged one that the next one written keeps
             with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ from lossbench.errors import ConfigError
 from lossbench.execution import cellrun
 from lossbench.execution import claim as claims
 from lossbench.execution.claim import Claim
-from lossbench.execution.spec import EXIT_BUSY, EXIT_DONE, Spec
+from lossbench.execution.spec import EXIT_BUSY, EXIT_DONE, EXIT_UNWRITABLE, Spec
 from lossbench.execution.worker import run_spec
 from lossbench.processes import Process
 from lossbench.store import Store
@@ -119,5 +119,4 @@ def test_a_folder_that_cannot_be_claimed_is_told(tmp_path: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(claims, "_own_file", full)
-    assert train(monkeypatch, tmp_path) == 1
-    assert "No space left" in json.loads((run_folder(tmp_path) / "error.json").read_text())["message"]
+    assert train(monkeypatch, tmp_path) == EXIT_UNWRITABLE
