@@ -16,6 +16,7 @@ from types import ModuleType
 
 from lossbench.execution.base import Handle, Place, Request
 from lossbench.execution.capacity import Capacity
+from lossbench.execution.oom import oom_kills
 from lossbench.execution.spec import EXIT_OUT_OF_MEMORY, FORK_SERVER, Spec
 from lossbench.execution.worker import forked_main
 
@@ -131,15 +132,6 @@ class LocalExecutor:
         if not self._running:
             time.sleep(seconds)
         self._running = [process for process in self._running if process.sentinel not in ended]
-
-
-def oom_kills() -> int:
-    """How many processes of this machine the kernel has killed for want of memory; 0 where it does not tell."""
-    try:
-        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 @contextlib.contextmanager
