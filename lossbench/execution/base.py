@@ -47,7 +47,8 @@ class Job:
     """A cell on its way.
 
     Attributes:
-        infrastructure_deaths: times a worker of it was killed from outside.
+        infrastructure_deaths: times a worker of it was killed from outside, since it last got on.
+        checkpointed: the furthest step it has left a checkpoint of.
         not_before: monotonic time before which it is not launched (another process holds its cell).
         passed_over: cells behind it that were started since it was first in the queue and found no place.
     """
@@ -56,6 +57,7 @@ class Job:
     spec: Spec
     request: Request = Request()
     infrastructure_deaths: int = 0
+    checkpointed: int = 0
     not_before: float = 0.0
     passed_over: int = 0
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lossbench.errors import ConfigError
+from lossbench.errors import ConfigError, SetupError
 
 
 def may_have_accelerator() -> bool:
@@ -24,6 +24,18 @@ def discover() -> list[str]:
     if torch.cuda.is_available():
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     return ["mps"] if torch.backends.mps.is_available() else ["cpu"]
+
+
+def resolve(devices: Sequence[str]) -> tuple[str, ...]:
+    """Devices of a spec on this machine: for each `auto` the next one found, or "cpu". Raises SetupError."""
+    if "auto" not in devices:
+        return tuple(devices)
+    found = discover()
+    if found == ["cpu"]:
+        found *= len(devices)
+    if len(found) < len(devices):
+        raise SetupError(f"the cell needs {len(devices)} devices; this machine gives it {', '.join(found)}")
+    return tuple(found[: len(devices)])
 
 
 def parse(text: str) -> list[str]:

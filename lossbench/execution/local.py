@@ -16,6 +16,7 @@ from types import ModuleType
 
 from lossbench.execution.base import Handle, Place, Request
 from lossbench.execution.capacity import Capacity
+from lossbench.execution.oom import oom_kills
 from lossbench.execution.spec import EXIT_LOST, EXIT_OUT_OF_MEMORY, FORK_SERVER, Spec
 from lossbench.execution.worker import forked_main
 
@@ -159,15 +160,6 @@ def _pid_file(pid: int | None) -> int | None:
         return os.pidfd_open(pid)
     except OSError:  # ended already
         return None
-
-
-def oom_kills() -> int:
-    """How many processes of this machine the kernel has killed for want of memory; 0 where it does not tell."""
-    try:
-        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 @contextlib.contextmanager

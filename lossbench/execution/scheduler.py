@@ -36,7 +36,8 @@ from lossbench.store import Store
 
 #: Deaths that say nothing about the cell: killed or hung up from outside, or lost with its machine.
 INFRASTRUCTURE_DEATHS = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, EXIT_LOST})
-#: How often a cell is started again after such a death.
+#: How often a cell is started again after such a death, if it left no further checkpoint in between: a long one may
+#: outlive any number of machines.
 RETRIES = 1
 #: Seconds a worker has between being asked to checkpoint and being told to leave, and from there to being killed.
 GRACE_S = 30.0
@@ -183,6 +184,9 @@ class Scheduler:
 
     def _follow(self, running: _Running) -> None:
         for event in running.events.new():
+            step = event.get("step", 0) if event.get("event") == "checkpoint" else 0
+            if step > running.job.checkpointed:
+                running.job.checkpointed, running.job.infrastructure_deaths = step, 0
             self._observer.progressed(running.job, event)
 
     def _limit(self, running: _Running) -> None:

@@ -16,12 +16,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from lossbench.errors import LossbenchError, SetupError, disk_error
-from lossbench.execution import limits
+from lossbench.execution import devices, limits
 from lossbench.execution.claim import Busy, Claim
 from lossbench.execution.guard import Guard
 from lossbench.execution.spec import (
@@ -118,10 +119,11 @@ def _run(spec: Spec, store: Store, make: Make, should_stop: StopFlag, claim: Cla
     error_file = spec.run_dir / "error.json"
     _remove(error_file, *spec.run_dir.glob("*.tmp"))  # of a worker that was killed while it wrote
     limits.killed_first()
-    if spec.memory_gb is not None and set(spec.devices) == {"cpu"}:
-        limits.limit_memory(spec.memory_gb)
     cell_run = None
     try:
+        spec = replace(spec, devices=devices.resolve(spec.devices))
+        if spec.memory_gb is not None and set(spec.devices) == {"cpu"}:
+            limits.limit_memory(spec.memory_gb)
         cell_run = make(spec, lambda: should_stop() or claim.lost)
         outcome = cell_run.run()
         if outcome is None:

@@ -20,6 +20,7 @@ from lossbench.execution.spec import (
     EXIT_CHECKPOINTED,
     EXIT_DONE,
     EXIT_FAILED,
+    EXIT_LOST,
     EXIT_OUT_OF_MEMORY,
     EXIT_UNWRITABLE,
     Spec,
@@ -229,6 +230,23 @@ def test_killed_twice_is_a_failure_that_is_written_down(world: Any) -> None:
     assert outcome.status == "failed"
     assert "SIGKILL" in outcome.error["message"]
     assert json.loads((job.spec.run_dir / "error.json").read_text())["kind"] == "Killed"
+
+
+def test_a_cell_that_gets_on_outlives_any_number_of_machines(world: Any) -> None:
+    """But not one that dies at the same place twice."""
+    steady, stuck = world.job(name="steady"), world.job(name="stuck")
+
+    def lost_at(job: Job, step: int) -> Callable[[FakeHandle], int]:
+        def behave(handle: FakeHandle) -> int:
+            with (job.spec.run_dir / "events.jsonl").open("a") as file:
+                file.write(json.dumps({"event": "checkpoint", "step": step}) + "\n")
+            return EXIT_LOST
+
+        return behave
+
+    attempts = [*(lost_at(steady, step) for step in (1, 2, 3, 4)), world.finishes(steady)]
+    outcomes = world.run([(steady, attempts), (stuck, [lost_at(stuck, 5)] * 3)])
+    assert {o.job.cell.loss.name: o.status for o in outcomes} == {"steady": "done", "stuck": "failed"}
 
 
 def test_a_segfault_is_the_cells_own_and_not_tried_again(world: Any) -> None:

@@ -1,0 +1,204 @@
+"""Real cells on a real cluster of two nodes: they share it, one node goes away, the user stops them, some die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lossbench.errors import SetupError
+from lossbench.execution.base import Job, Outcome, Request
+from lossbench.execution.cellrun import CellRun
+from lossbench.execution.scheduler import Scheduler, read_error
+from lossbench.execution.spec import EXIT_FAILED
+from lossbench.store import Store
+from tests.execution.cellfactory import make_cell, make_spec
+from tests.execution.ray.conftest import TwoNodes
+from tests.execution.test_supervisor import alive, wait_for
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+#: Cross entropy that waits, from its fourth step on, until a file is there.
+GATED = """
+import pathlib, time, torch
+from lossbench.registry import register_loss
+
+@register_loss("gated")
+class Gated(torch.nn.Module):
+    '''Cross entropy behind a gate.'''
+    def __init__(self, *, gate: str = "", body: str = "", ignore_index: int = 255):
+        super().__init__()
+        self.gate, self.body, self.calls = pathlib.Path(gate), body, 0
+    def forward(self, logits, target):
+        self.calls += 1
+        while self.calls > 3 and not self.gate.exists():
+            time.sleep(0.02)
+        exec(self.body)
+        return torch.nn.functional.cross_entropy(logits.float(), target, ignore_index=255)
+"""
+
+
+class Watch:
+    """Calls `act` once, when `condition` holds of the number of checkpoints per cell."""
+
+    def __init__(self, condition: Callable[[Counter[str]], bool], act: Callable[[], Any]) -> None:
+        self._condition, self._act, self._acted = condition, act, False
+        self.checkpoints: Counter[str] = Counter()
+        self.messages: list[str] = []
+
+    def started(self, job: Job) -> None: ...
+
+    def progressed(self, job: Job, event: dict[str, Any]) -> None:
+        self.checkpoints[job.cell.id] += event["event"] == "checkpoint"
+        if not self._acted and self._condition(self.checkpoints):
+            self._acted = True
+            self._act()
+
+    def finished(self, outcome: Outcome) -> None: ...
+
+    def said(self, message: str) -> None:
+        self.messages.append(message)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """An executor; its scheduler leaves the cluster."""
+    from lossbench.execution.ray import RayExecutor
+
+    executor = RayExecutor(address=address)
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+class Bench:
+    """A folder with a plugin, a gate and results."""
+
+    def __init__(self, root: Path, cache: Path) -> None:
+        self.root, self.cache, self.gate = root, cache, root / "gate"
+        self.plugin = root / "gated.py"
+        self.plugin.write_text(GATED)
+
+    def job(self, results: str = "results", *, seed: int = 0, body: str = "", **request: Any) -> Job:
+        cell = make_cell("gated", seed, (self.plugin,), gate=str(self.gate), body=body)
+        spec = make_spec(cell, self.root / results, self.cache, plugins=(self.plugin,), checkpoint_every_s=0.0)
+        return Job(cell, spec, Request(**request))
+
+    def records(self) -> list[Any]:
+        return [stored.record for stored in Store(self.root / "results").read_all()[0]]
+
+    def log(self, job: Job) -> str:
+        return (job.spec.run_dir / "log.txt").read_text()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path, tmp_path_factory.getbasetemp() / "ray-cache")
+
+
+def test_cells_of_a_lost_node_go_on_elsewhere_and_end_in_the_same_weights(nodes: TwoNodes, bench: Bench) -> None:
+    nodes.second()
+    jobs = [bench.job(seed=seed, gpus=0.5) for seed in range(3)]  # two share a GPU, one is on the other node
+
+    def lose() -> None:
+        nodes.lose()
+        bench.gate.touch()
+
+    watch = Watch(lambda seen: len(seen) == 3 and min(seen.values()) >= 3, lose)
+    with connected(nodes.address) as executor:
+        outcomes = Scheduler(executor, Store(bench.root / "results"), watch).run(jobs)
+    assert [outcome.status for outcome in outcomes] == ["done"] * 3
+    assert ["starting it again" in message for message in watch.messages] == [True]
+    records = bench.records()
+    assert Counter(record.seed for record in records) == Counter(range(3))
+    assert sorted(bool(record.notes) and "resumed" in record.notes[-1] for record in records) == [False, False, True]
+    for record in records:
+        whole = CellRun(bench.job("whole", seed=record.seed).spec).run()
+        assert whole is not None
+        assert record.provenance["weights_sha256"] == whole[0].provenance["weights_sha256"]
+        assert (record.confusion == whole[0].confusion).all()
+
+
+def test_ctrl_c_leaves_checkpoints_and_no_process(nodes: TwoNodes, bench: Bench) -> None:
+    jobs = [bench.job(seed=seed, gpus=1) for seed in range(3)]  # more than there is room for
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        bench.gate.touch()
+
+    watch = Watch(lambda seen: max(seen.values()) >= 3, stop)
+    with connected(nodes.address) as executor:
+        outcomes = Scheduler(executor, Store(bench.root / "results"), watch).run(jobs)
+    assert [outcome.status for outcome in outcomes] == ["interrupted"] * 3
+    begun = [job for job in jobs if (job.spec.run_dir / "checkpoint.pt").exists()]
+    assert 1 <= len(begun) <= 2
+    assert not any(alive(int(bench.log(job).rsplit("pid ", 1)[1].split()[0])) for job in begun)
+    assert bench.records() == []
+
+
+def test_the_death_of_one_cell_touches_no_other(nodes: TwoNodes, bench: Bench) -> None:
+    bench.gate.touch()
+    bodies = {"segfault": "import ctypes; ctypes.string_at(0)", "memory": "raise MemoryError('9 PB')", "fine": ""}
+    jobs = [bench.job(body=body, gpus=0.3) for body in bodies.values()]
+    with connected(nodes.address) as executor:
+        outcomes = Scheduler(executor, Store(bench.root / "results"), Watch(lambda seen: False, int)).run(jobs)
+    ended = {outcome.job.cell.id: outcome for outcome in outcomes}
+    segfault, memory, fine = (ended[job.cell.id] for job in jobs)
+    assert "SIGSEGV" in segfault.error["message"]
+    assert memory.error["kind"] == "OutOfMemory"
+    assert memory.job.spec.split == 2
+    assert fine.status == "done"
+
+
+def test_when_the_scheduler_is_killed_its_workers_checkpoint_and_leave(nodes: TwoNodes, bench: Bench) -> None:
+    job = bench.job()
+    driver = """
+import sys
+from pathlib import Path
+from lossbench.execution.base import Request
+from lossbench.execution.ray import RayExecutor
+executor = RayExecutor(address=sys.argv[1])
+executor.submit([(Path(sys.argv[2]), Request())])
+executor.wait(60)
+"""
+    spec = str(job.spec.run_dir / "spec.json")
+    process = subprocess.Popen([sys.executable, "-c", driver, nodes.address, spec], stderr=subprocess.PIPE, text=True)
+    checkpoint = job.spec.run_dir / "checkpoint.pt"
+    wait_for(checkpoint.exists)
+    worker = int(bench.log(job).rsplit("pid ", 1)[1].split()[0])
+    process.kill()
+    assert process.communicate()[1] == ""
+    time.sleep(1)  # Ray ends its own process meanwhile
+    before = checkpoint.stat().st_mtime_ns
+    assert alive(worker)
+    bench.gate.touch()
+    wait_for(lambda: not alive(worker))
+    assert checkpoint.stat().st_mtime_ns > before
+    assert bench.records() == []
+
+
+def test_a_folder_that_nodes_do_not_share_is_told(nodes: TwoNodes, bench: Bench) -> None:
+    with connected(nodes.address) as executor:
+        (bench.root / "elsewhere").mkdir()
+        (handle,) = executor.submit([(bench.root / "elsewhere" / "spec.json", Request())])
+        assert wait_for(handle.poll) == EXIT_FAILED
+    said = read_error(bench.root / "elsewhere")
+    assert said is not None
+    assert "does not see" in said["message"]
+
+
+def test_no_cluster_at_the_address_is_a_setup_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lossbench.execution.ray import RayExecutor
+
+    with pytest.raises(SetupError, match="no Ray on not-an-address"):
+        RayExecutor(address="not-an-address")
