@@ -19,20 +19,25 @@ from filelock import FileLock, Timeout
 
 from lossbench.cells import Cell, canonical_json
 from lossbench.execution.events import last_events
+from lossbench.execution.slurm_queue import GONE, RUNNING, alive
+from lossbench.execution.submission import read_submission
 
-#: `done`: its record is in the store. `stale`: it is, but other code made it. `running`: a worker is at it.
-#: `interrupted`: a checkpoint is there. `failed`: its last run left an error. `missing`: never run.
-State = Literal["done", "stale", "running", "interrupted", "failed", "missing"]
-STATES: tuple[State, ...] = ("done", "stale", "running", "interrupted", "failed", "missing")
+#: `done`: its record is in the store. `stale`: it is, but other code made it. `running`: a worker is at it. `queued`:
+#: it waits in a cluster's queue. `interrupted`: a checkpoint is there. `failed`: its last run left an error. `missing`:
+#: never run.
+State = Literal["done", "stale", "running", "queued", "interrupted", "failed", "missing"]
+STATES: tuple[State, ...] = ("done", "stale", "running", "queued", "interrupted", "failed", "missing")
 #: What a run would start. A stale record is shown, never silently made anew.
 TO_RUN: frozenset[State] = frozenset({"interrupted", "failed", "missing"})
+#: What somebody is at.
+UNDER_WAY: frozenset[State] = frozenset({"running", "queued"})
 
 
 @dataclass(frozen=True)
 class RunState:
     """What a run folder says. `progress` is the share of the steps done, 0..1; `message` the error of a failure."""
 
-    state: Literal["running", "interrupted", "failed"]
+    state: Literal["running", "queued", "interrupted", "failed"]
     progress: float = 0.0
     message: str | None = None
 
@@ -119,7 +124,7 @@ def make_plan(
             if not reasons:
                 plan.append(PlannedCell(cell, "done", progress=1.0))
                 continue
-            if run is None or run.state != "running":  # what it left of an older attempt is no news
+            if run is None or run.state not in UNDER_WAY:  # what it left of an older attempt is no news
                 plan.append(PlannedCell(cell, "stale", reasons, progress=1.0))
                 continue
         state: State = run.state if run else "missing"
@@ -133,7 +138,7 @@ def summarise(plan: Iterable[PlannedCell]) -> Summary:
     """Counts by state (states without a cell left out) and the time of what a run would start or is running."""
     planned = list(plan)
     counts = Counter(item.state for item in planned)
-    rest = [item.estimate for item in planned if item.state in TO_RUN or item.state == "running"]
+    rest = [item.estimate for item in planned if item.state in TO_RUN | UNDER_WAY]
     known = [estimate.seconds for estimate in rest if estimate is not None]
     return Summary(
         states={state: counts[state] for state in STATES if counts[state]},
@@ -201,17 +206,27 @@ class _Estimator:
 # --- one run folder ---
 
 
-def read_run_state(folder: Path) -> RunState | None:
+def read_run_state(folder: Path, cluster: Mapping[str, str] | None = None) -> RunState | None:
     """What the folder of a run says, or None when it holds no trace of one.
 
-    Read are `lock` (held while a worker is alive), `error.json` (after a failure), `checkpoint.pt` and the last
-    step in `events.jsonl`. A damaged file is no error here: what can be said without it is said.
+    Read are `lock` (held while a worker is alive), `submission.json` (while a cluster has it), `error.json` (after a
+    failure), `checkpoint.pt` and the last step in `events.jsonl`. A damaged file is no error here: what can be said
+    without it is said.
+
+    Args:
+        cluster: states of a cluster's jobs by their names; None where it cannot be asked: then what was submitted
+            counts as queued, for a lock of another machine may not be seen here.
     """
     if not folder.is_dir():
         return None
     progress = _progress(folder / "events.jsonl")
     if _is_held(folder / "lock"):
         return RunState("running", progress)
+    submission = read_submission(folder)
+    if submission is not None and submission.exit_code(folder.name) is None and not submission.asked(folder.name):
+        job = "PENDING" if cluster is None else cluster.get(submission.job, GONE)
+        if alive(job):
+            return RunState("running" if job in RUNNING else "queued", progress)
     resumable = (folder / "checkpoint.pt").is_file()
     error = _read_json(folder / "error.json")
     if error is not None:

@@ -6,8 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-from filelock import FileLock, Timeout
-
 from lossbench.cli.arguments import Option
 from lossbench.cli.common import DEFAULT_RESULTS, ResultsOption, open_store, stderr
 from lossbench.errors import SetupError
@@ -29,16 +27,20 @@ def clean(
     """
     from lossbench.data.entries import cache_entries
     from lossbench.data.roots import cache_root
+    from lossbench.history import StoreHistory
     from lossbench.index import index_files
+    from lossbench.plan import UNDER_WAY
     from lossbench.runtable import hex_ids
 
     store = open_store(results)
     done = set(hex_ids(store.runs()[0].ids))
     folders = [folder for folder in sorted((store.root / "runs").glob("*")) if everything or folder.name in done]
+    history = StoreHistory(store, {})
     freed = removed = 0
     for folder in folders:
-        if _is_running(folder):
-            stderr().print(f"kept {folder}: its cell is running", soft_wrap=True)
+        run = history.run_state(folder.name)
+        if run is not None and run.state in UNDER_WAY:
+            stderr().print(f"kept {folder}: its cell is running or queued", soft_wrap=True)
             continue
         freed += _size(folder)
         removed += 1
@@ -61,16 +63,6 @@ def clean(
             raise SetupError(f"{file} cannot be removed: {error.strerror or error}") from error
     verb = "removed" if yes else "would remove (say --yes)"
     print(f"{verb} {removed} folders, {freed / 2**20:.1f} MiB; records are kept")
-
-
-def _is_running(folder: Path) -> bool:
-    if not (folder / "lock").exists():
-        return False
-    try:
-        with FileLock(folder / "lock", blocking=False):
-            return False
-    except Timeout:
-        return True
 
 
 def _size(folder: Path) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lossbench.errors import ConfigError
+from lossbench.errors import ConfigError, SetupError
 
 
 def may_have_accelerator() -> bool:
@@ -35,6 +35,21 @@ def parse(text: str) -> list[str]:
         if device.partition(":")[0] not in ("cpu", "cuda", "mps"):
             raise ConfigError(f"unknown device '{device}'", hint="use auto, cpu, mps, cuda:0 or 0,1")
     return devices
+
+
+def resolve(devices: Sequence[str]) -> tuple[str, ...]:
+    """Devices where "auto" stands for what this machine has: its first GPUs, or the CPU where it has none. Raises
+    SetupError when it has some, but fewer than asked for."""
+    if "auto" not in devices:
+        return tuple(devices)
+    found = discover()
+    if "cpu" in found:
+        return ("cpu",) * len(devices)
+    if len(found) < len(devices):
+        raise SetupError(
+            f"{len(devices)} GPUs were asked for, this machine gives {len(found)}", hint="check resources.gpus"
+        )
+    return tuple(found[: len(devices)])
 
 
 def describe(devices: Sequence[str], workers: int, threads: int) -> str:

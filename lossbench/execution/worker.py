@@ -15,12 +15,14 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from filelock import FileLock, Timeout
 
 from lossbench.errors import LossbenchError
+from lossbench.execution import devices
 from lossbench.execution.spec import (
     EXIT_BUSY,
     EXIT_CHECKPOINTED,
@@ -78,6 +80,7 @@ def _run(spec: Spec, store: Store, should_stop: StopFlag) -> int:
     error_file = spec.run_dir / "error.json"
     error_file.unlink(missing_ok=True)
     try:
+        spec = replace(spec, devices=devices.resolve(spec.devices))
         outcome = CellRun(spec, should_stop=should_stop).run()
         if outcome is None:
             return EXIT_CHECKPOINTED
