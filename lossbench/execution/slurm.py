@@ -254,8 +254,9 @@ def parameters(request: Request, name: str, tasks: int, jobs: int | None = None)
         del derived["gpus_per_node"]
     # Since Slurm 22.05 srun does not take --cpus-per-task from its job, and would leave the task one core of them.
     own["srun_args"] = [f"--cpus-per-task={cpus}", *own.get("srun_args", ())]
-    # Without it neither Slurm nor a task may put the task back into the queue.
-    own["additional_parameters"] = {"requeue": True, **own.get("additional_parameters", {})}
+    # Without `requeue` neither Slurm nor a task may put the task back into the queue.
+    more = {"requeue": True, **own.get("additional_parameters", {})}
+    own["additional_parameters"] = {key: value for key, value in more.items() if value is not False}
     return derived | own
 
 

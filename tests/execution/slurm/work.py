@@ -54,7 +54,7 @@ class Running:
     def _run(self, jobs: list[Job]) -> None:
         self.outcomes = self.scheduler.run(jobs)
 
-    def statuses(self, seconds: float = 90) -> list[str]:
+    def statuses(self, seconds: float = 300) -> list[str]:
         """How all ended, in the order of their ends."""
         self._thread.join(seconds)
         assert not self._thread.is_alive(), "the scheduler does not end"
@@ -113,17 +113,15 @@ class Work:
     def start(self, *arguments: str) -> Popen[str]:
         return end_to_end.start(dict(os.environ), self.folder, *arguments)
 
+    def finish(self, process: Popen[str]) -> CompletedProcess[str]:
+        return end_to_end.finish(process, 300)
+
     def lossbench(self, *arguments: str) -> CompletedProcess[str]:
-        return end_to_end.finish(self.start(*arguments), 180)
+        return self.finish(self.start(*arguments))
 
-    @property
-    def records(self) -> dict[str, Record]:
-        return end_to_end.records(self.folder)
-
-    @property
-    def starts(self) -> list[int]:
-        """How often work on each cell began."""
-        return sorted(end_to_end.starts(self.folder).values())
+    def records(self, results: str = "results") -> list[Record]:
+        files = (self.folder / results / "records").rglob("*.json")
+        return [Record.from_json(file.read_bytes()) for file in files]
 
     @property
     def events(self) -> list[tuple[str, dict[str, Any]]]:
@@ -151,5 +149,5 @@ class Work:
         return sorted((self.results / "runs").glob("*/submission.json"))
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 300) -> Any:
     return end_to_end.wait_for(condition, seconds)
