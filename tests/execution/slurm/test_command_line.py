@@ -9,11 +9,11 @@ import pytest
 
 from tests.execution.slurm.work import Work, wait_for
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
 def test_a_pre_empted_cell_ends_in_the_uninterrupted_weights(work: Work) -> None:
-    suite = work.suite("[ce]", steps=60)
+    suite = work.suite("[ce]", steps=100)
     alone = work.lossbench("run", suite, "--results", "alone")
     assert alone.returncode == 0, alone.stderr
     process = work.start("run", suite, "--executor", "slurm")

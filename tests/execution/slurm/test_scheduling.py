@@ -11,7 +11,7 @@ import pytest
 from lossbench.execution.detach import leave
 from tests.execution.slurm.work import Work, wait_for
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
 def test_an_array_for_each_request_packed_by_the_share_of_a_gpu(work: Work) -> None:
@@ -26,7 +26,7 @@ def test_an_array_for_each_request_packed_by_the_share_of_a_gpu(work: Work) -> N
 
 
 def test_a_killed_worker_and_a_killed_task_are_tried_again_once(work: Work) -> None:
-    shot, lost = work.job("a", steps=60), work.job("b", steps=60, cpus=2)
+    shot, lost = work.job("a", steps=40), work.job("b", steps=40, cpus=2)
     running = work.schedule(shot, lost)
     wait_for(lambda: work.step(shot) > 3 and work.step(lost) > 3)
     os.kill(work.pid(shot), signal.SIGKILL)
@@ -74,7 +74,7 @@ def _daemons_of(job: str) -> list[int]:
 
 
 def test_pre_empted_cells_go_on_from_their_checkpoints_in_the_same_jobs(work: Work) -> None:
-    asked, put_back = work.job("a", steps=60), work.job("b", steps=60, cpus=2)
+    asked, put_back = work.job("a", steps=40), work.job("b", steps=40, cpus=2)
     running = work.schedule(asked, put_back)
     wait_for(lambda: work.step(asked) > 3 and work.step(put_back) > 3)
     jobs = [work.slurm_job(asked), work.slurm_job(put_back)]
@@ -91,11 +91,11 @@ def test_pre_empted_cells_go_on_from_their_checkpoints_in_the_same_jobs(work: Wo
 
 
 def test_a_restart_of_the_controller_loses_nothing(work: Work) -> None:
-    first, second = work.job("a", steps=60), work.job("a", seed=1, steps=5)
+    first, second = work.job("a", steps=40), work.job("a", seed=1, steps=5)
     running = work.schedule(first, second, jobs=1)
     wait_for(lambda: work.step(first) > 3)
     work.cluster.stop_controller()
-    wait_for(lambda: work.step(first) > 20)
+    wait_for(lambda: work.step(first) > 12)
     assert running.scheduler.interrupts == 0
     work.cluster.start_controller()
     assert running.statuses() == ["done", "done"]
@@ -116,7 +116,7 @@ def test_ctrl_c_empties_the_queue_and_keeps_checkpoints(work: Work) -> None:
 
 def test_a_late_cell_is_stopped_and_its_neighbour_is_not(work: Work) -> None:
     late = work.job("a", steps=4000, gpus=0.5, minutes=0.05)
-    neighbour = work.job("b", steps=100, gpus=0.5, minutes=0.05)
+    neighbour = work.job("b", steps=60, gpus=0.5, minutes=0.05)
     neighbour.request = late.request
     handles = work.executor()
     paths = []

@@ -6,7 +6,7 @@ import pytest
 
 from tests.execution.slurm.work import Work
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
 def test_cells_run_as_one_array_packed_by_their_share_of_a_gpu(work: Work) -> None:
