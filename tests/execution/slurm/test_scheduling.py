@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from lossbench.execution.detach import leave
+from lossbench.execution.slurm import SlurmHandle
+from lossbench.execution.spec import EXIT_DONE
 from tests.execution.slurm.work import Work, wait_for
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -26,11 +28,14 @@ def test_an_array_for_each_request_packed_by_the_share_of_a_gpu(work: Work) -> N
 
 
 def test_a_killed_worker_and_a_killed_task_are_tried_again_once(work: Work) -> None:
-    shot, lost = work.job("a", steps=40), work.job("b", steps=40, cpus=2)
+    shot, lost = work.job("a"), work.job("b", cpus=2)
+    work.hold()
     running = work.schedule(shot, lost)
     wait_for(lambda: work.step(shot) > 3 and work.step(lost) > 3)
     os.kill(work.pid(shot), signal.SIGKILL)
     os.kill(_parent(work.pid(lost)), signal.SIGKILL)
+    wait_for(lambda: len(work.begins(shot)) == len(work.begins(lost)) == 2)
+    work.release()
     assert running.statuses() == ["done", "done"]
     said = " ".join(running.watch.messages)
     assert "SIGKILL; starting it again" in said
@@ -41,7 +46,8 @@ def test_a_killed_worker_and_a_killed_task_are_tried_again_once(work: Work) -> N
 
 
 def test_a_node_that_dies_gives_its_cell_back_to_the_queue(work: Work) -> None:
-    job = work.job(steps=40)
+    job = work.job()
+    work.hold()
     running = work.schedule(job)
     wait_for(lambda: work.step(job) > 3)
     name = work.slurm_job(job)
@@ -51,6 +57,7 @@ def test_a_node_that_dies_gives_its_cell_back_to_the_queue(work: Work) -> None:
     work.cluster.node("down")
     work.cluster.node("resume")
     work.start_now(name)
+    work.release()
     assert running.statuses() == ["done"]
     assert len(work.begins(job)) == 2
     assert len(work.ends) == len(work.submissions()) == 1
@@ -74,7 +81,8 @@ def _daemons_of(job: str) -> list[int]:
 
 
 def test_pre_empted_cells_go_on_from_their_checkpoints_in_the_same_jobs(work: Work) -> None:
-    asked, put_back = work.job("a", steps=40), work.job("b", steps=40, cpus=2)
+    asked, put_back = work.job("a"), work.job("b", cpus=2)
+    work.hold()
     running = work.schedule(asked, put_back)
     wait_for(lambda: work.step(asked) > 3 and work.step(put_back) > 3)
     jobs = [work.slurm_job(asked), work.slurm_job(put_back)]
@@ -82,6 +90,7 @@ def test_pre_empted_cells_go_on_from_their_checkpoints_in_the_same_jobs(work: Wo
     work.cluster.run("scontrol", "requeue", jobs[1])
     for job in jobs:
         work.start_now(job)
+    work.release()
     assert running.statuses() == ["done", "done"]
     for job in (asked, put_back):
         begins = work.begins(job)
@@ -91,12 +100,14 @@ def test_pre_empted_cells_go_on_from_their_checkpoints_in_the_same_jobs(work: Wo
 
 
 def test_a_restart_of_the_controller_loses_nothing(work: Work) -> None:
-    first, second = work.job("a", steps=40), work.job("a", seed=1, steps=5)
+    first, second = work.job("a"), work.job("a", seed=1)
+    work.hold()
     running = work.schedule(first, second, jobs=1)
     wait_for(lambda: work.step(first) > 3)
     work.cluster.stop_controller()
-    wait_for(lambda: work.step(first) > 12)
-    assert running.scheduler.interrupts == 0
+    work.release()
+    wait_for(lambda: work.ends == [first.cell.id])
+    wait_for(lambda: len(running.watch.finished_cells) == 1)
     work.cluster.start_controller()
     assert running.statuses() == ["done", "done"]
     assert running.watch.messages == []
@@ -104,7 +115,8 @@ def test_a_restart_of_the_controller_loses_nothing(work: Work) -> None:
 
 
 def test_ctrl_c_empties_the_queue_and_keeps_checkpoints(work: Work) -> None:
-    jobs = [work.job(seed=seed, steps=400) for seed in range(3)]
+    jobs = [work.job(seed=seed) for seed in range(3)]
+    work.hold()
     running = work.schedule(*jobs, jobs=1)
     wait_for(lambda: work.step(jobs[0]) > 3)
     running.scheduler.interrupts = 1
@@ -114,33 +126,47 @@ def test_ctrl_c_empties_the_queue_and_keeps_checkpoints(work: Work) -> None:
     wait_for(lambda: not set(work.jobs.values()) & {"PENDING", "RUNNING", "COMPLETING"}, 20)
 
 
-def test_a_late_cell_is_stopped_and_its_neighbour_is_not(work: Work) -> None:
-    late = work.job("a", steps=4000, gpus=0.5, minutes=0.05)
-    neighbour = work.job("b", steps=60, gpus=0.5, minutes=0.05)
-    neighbour.request = late.request
-    handles = work.executor()
-    paths = []
-    for job in (late, neighbour):
-        job.spec.write()
-        paths.append((job.spec.run_dir / "spec.json", job.request))
-    stopped, other = handles.submit(paths)
-    wait_for(lambda: work.step(late) > 3)
+def test_what_its_user_cancels_by_hand_stays_cancelled(work: Work) -> None:
+    job = work.job()
+    work.hold()
+    running = work.schedule(job)
+    wait_for(lambda: work.step(job) > 3)
+    work.cluster.run("scancel", work.slurm_job(job))
+    assert running.statuses() == ["interrupted"]
+    assert list(work.jobs.values()) == ["CANCELLED"]
+    assert (job.spec.run_dir / "checkpoint.pt").exists()
+    assert len(work.submissions()) == 1
+
+
+def test_one_cell_of_a_task_is_stopped_and_its_neighbour_is_not(work: Work) -> None:
+    late, neighbour = (work.job(name, gpus=0.5) for name in "ab")
+    work.hold()
+    executor = work.executor()
+    stopped, other = executor.submit([(job.spec.write(), job.request) for job in (late, neighbour)])
+    assert isinstance(stopped, SlurmHandle)
+    assert isinstance(other, SlurmHandle)
+    wait_for(lambda: work.step(late) > 3 and work.step(neighbour) > 3)
     stopped.stop()
-    handles.wait(0)
+    executor.wait(0)
     wait_for(lambda: stopped.poll() is not None)
-    assert other.poll() is None
     assert (late.spec.run_dir / "checkpoint.pt").exists()
-    wait_for(lambda: other.poll() == 0)
+    assert other.poll() is None
+    work.release()
+    wait_for(lambda: other.poll() == EXIT_DONE)
+    assert work.ends == [neighbour.cell.id]
 
 
 def test_what_was_left_with_the_cluster_is_not_submitted_twice(work: Work) -> None:
-    jobs = [work.job(seed=seed, steps=40) for seed in range(2)]
+    jobs = [work.job(seed=seed) for seed in range(2)]
+    work.hold()
     left = leave(work.executor(), jobs)
     assert (left.submitted, left.before) == (2, 0)
     again = leave(work.executor(), jobs)
     assert (again.submitted, again.before) == (0, 2)
-    # A scheduler follows them to their end.
-    assert work.schedule(*jobs).statuses() == ["done", "done"]
+    running = work.schedule(*jobs)  # it follows them to their end
+    wait_for(lambda: len(running.watch.started_cells) == 2)
+    work.release()
+    assert running.statuses() == ["done", "done"]
     assert len(work.submissions()) == 1
     assert len(work.ends) == 2
 
