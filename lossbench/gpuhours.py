@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lossbench.cells import Cell
-from lossbench.plan import TO_RUN, PlannedCell
+from lossbench.plan import TO_RUN, UNDER_WAY, PlannedCell
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def gpu_hours(plan: Iterable[PlannedCell], demand: Callable[[Cell], tuple[float,
     expected, limits = [], []
     for item in plan:
         gpus, minutes = demand(item.cell)
-        if (item.state not in TO_RUN and item.state != "running") or not gpus:
+        if item.state not in TO_RUN | UNDER_WAY or not gpus:
             continue
         if item.estimate is not None:
             expected.append(gpus * item.estimate.seconds / 3600)

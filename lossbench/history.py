@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from lossbench.cells import Cell
+from lossbench.execution.slurm_queue import states
+from lossbench.execution.submission import FILE as SUBMISSION
+from lossbench.execution.submission import read_submission
 from lossbench.plan import PastCost, RunState, read_run_state
 from lossbench.provenance import stale_reasons
 from lossbench.registry import Kind, Registry
@@ -56,7 +59,15 @@ class StoreHistory:
         return [stale_reasons(condition, self._registries) for condition in self._read[0].conditions]
 
     def run_state(self, cell_id: str) -> RunState | None:
-        return read_run_state(self._store.run_dir(cell_id))
+        folder = self._store.run_dir(cell_id)
+        submitted = (folder / SUBMISSION).is_file()
+        return read_run_state(folder, self._cluster if submitted else None)
+
+    @cached_property
+    def _cluster(self) -> Mapping[str, str] | None:
+        """What the cluster says of all jobs that run folders tell of: asked once, and only if there are any."""
+        folders = (file.parent for file in (self._store.root / "runs").glob(f"*/{SUBMISSION}"))
+        return states(found.job for folder in folders if (found := read_submission(folder)) is not None)
 
     def costs(self) -> Iterator[PastCost]:
         table = self._read[0]

@@ -18,14 +18,19 @@ from typing import Protocol as Interface
 from lossbench.cells import Cell, canonical_json
 from lossbench.execution.claim import holder
 from lossbench.execution.events import last_events
+from lossbench.execution.slurm_queue import GONE, RUNNING, alive
 from lossbench.execution.spec import CHECKPOINTS
+from lossbench.execution.submission import read_submission
 
-#: `done`: its record is in the store. `stale`: it is, but other code made it. `running`: a worker is at it.
-#: `interrupted`: a checkpoint is there. `failed`: its last run left an error. `missing`: never run.
-State = Literal["done", "stale", "running", "interrupted", "failed", "missing"]
-STATES: tuple[State, ...] = ("done", "stale", "running", "interrupted", "failed", "missing")
+#: `done`: its record is in the store. `stale`: it is, but other code made it. `running`: a worker is at it. `queued`:
+#: it waits in a cluster's queue. `interrupted`: a checkpoint is there. `failed`: its last run left an error. `missing`:
+#: never run.
+State = Literal["done", "stale", "running", "queued", "interrupted", "failed", "missing"]
+STATES: tuple[State, ...] = ("done", "stale", "running", "queued", "interrupted", "failed", "missing")
 #: What a run would start. A stale record is shown, never silently made anew.
 TO_RUN: frozenset[State] = frozenset({"interrupted", "failed", "missing"})
+#: What somebody is at.
+UNDER_WAY: frozenset[State] = frozenset({"running", "queued"})
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class RunState:
     """What a run folder says. `progress` is the share of the steps done, 0..1; `message` the error of a failure, or on
     which other machine it runs."""
 
-    state: Literal["running", "interrupted", "failed"]
+    state: Literal["running", "queued", "interrupted", "failed"]
     progress: float = 0.0
     message: str | None = None
 
@@ -120,7 +125,7 @@ def make_plan(
             plan.append(PlannedCell(cell, "done", progress=1.0))
             continue
         run = history.run_state(cell.id)
-        if reasons is not None and (run is None or run.state != "running"):  # what an older attempt left is no news
+        if reasons is not None and (run is None or run.state not in UNDER_WAY):  # what an older attempt left is no news
             plan.append(PlannedCell(cell, "stale", reasons, progress=1.0))
             continue
         state: State = run.state if run else "missing"
@@ -134,7 +139,7 @@ def summarise(plan: Iterable[PlannedCell]) -> Summary:
     """Counts by state (states without a cell left out) and the time of what a run would start or is running."""
     planned = list(plan)
     counts = Counter(item.state for item in planned)
-    rest = [item.estimate for item in planned if item.state in TO_RUN or item.state == "running"]
+    rest = [item.estimate for item in planned if item.state in TO_RUN | UNDER_WAY]
     known = [estimate.seconds for estimate in rest if estimate is not None]
     return Summary(
         states={state: counts[state] for state in STATES if counts[state]},
@@ -202,17 +207,27 @@ class _Estimator:
 # --- one run folder ---
 
 
-def read_run_state(folder: Path) -> RunState | None:
+def read_run_state(folder: Path, cluster: Mapping[str, str] | None = None) -> RunState | None:
     """What the folder of a run says, or None when it holds no trace of one.
 
-    Read are the claim of the worker that is at it, `error.json` (after a failure), the checkpoints and the last
-    step in `events.jsonl`. A damaged file is no error here: what can be said without it is said.
+    Read are the claim of the worker that is at it, `submission.json` (while a cluster has it), `error.json` (after a
+    failure), the checkpoints and the last step in `events.jsonl`. A damaged file is no error here: what can be said
+    without it is said.
+
+    Args:
+        cluster: states of a cluster's jobs by their names; None where it cannot be asked: then what was submitted
+            counts as queued.
     """
     if not folder.is_dir():
         return None
     progress = _progress(folder / "events.jsonl")
     if (process := holder(folder)) is not None:
         return RunState("running", progress, None if process.is_here() else f"on {process.host}")
+    submission = read_submission(folder)
+    if submission is not None and submission.exit_code(folder.name) is None and not submission.asked(folder.name):
+        job = "PENDING" if cluster is None else cluster.get(submission.job, GONE)
+        if alive(job):
+            return RunState("running" if job in RUNNING else "queued", progress)
     resumable = any((folder / name).is_file() for name in CHECKPOINTS)
     error = _read_json(folder / "error.json")
     if error is not None:

@@ -24,14 +24,51 @@ from lossbench.yamlfile import YamlDocument, YamlPath, scalar_hint
 _MAX_SEEDS = 1000
 _SHOWN_PROBLEMS = 5
 _COMPONENT_HINT = "write a name, or {name: ..., parameter: value}"
-_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Text = Annotated[str, Field(min_length=1)] | None
 
 
-class Resources(BaseModel):
+class SlurmKeys(BaseModel):
+    """What a suite or a site file passes on to Slurm: options of sbatch without their `slurm_`, or of submitit."""
+
+    model_config = STRICT
+
+    slurm_partition: _Text = None
+    slurm_account: _Text = None
+    slurm_qos: _Text = None
+    slurm_constraint: _Text = None
+    slurm_nodelist: _Text = None
+    slurm_exclude: _Text = None
+    slurm_gres: _Text = Field(default=None, description="instead of what `gpus` asks for, e.g. gpu:a100:1")
+    slurm_time: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="minutes of one allocation; a cell goes on in the next"
+    )
+    slurm_signal_delay_s: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="seconds before the end of an allocation at which cells write a checkpoint"
+    )
+    slurm_array_parallelism: Annotated[int, Field(gt=0)] | None = None
+    slurm_exclusive: bool | str | None = None
+    slurm_dependency: _Text = None
+    slurm_comment: _Text = None
+    slurm_mail_type: _Text = None
+    slurm_mail_user: _Text = None
+    slurm_wckey: _Text = None
+    slurm_setup: list[str] | None = Field(default=None, description="shell lines before the worker starts")
+    slurm_teardown: list[str] | None = None
+    slurm_srun_args: list[str] | None = None
+    slurm_additional_parameters: dict[str, str | int | float | bool] | None = Field(
+        default=None, description="any other option of sbatch, e.g. {reservation: friday}"
+    )
+
+    def slurm(self) -> dict[str, Any]:
+        """The keys that are set, without their prefix."""
+        keys = ((name, getattr(self, name)) for name in SlurmKeys.model_fields)
+        return {name.removeprefix("slurm_"): value for name, value in keys if value is not None}
+
+
+class Resources(SlurmKeys):
     """What one cell asks of an executor; None: the executor's default. No part of a cell's identity."""
-
-    model_config = _STRICT
 
     gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
         default=None, description="GPUs: a whole number, or a fraction below 1 to share one"
@@ -61,7 +98,7 @@ class ComponentSpec(BaseModel):
 
 
 class OverrideSpec(BaseModel):
-    model_config = _STRICT
+    model_config = STRICT
     match: str
     protocol: dict[str, Any] = {}
     resources: Resources = Resources()
@@ -95,7 +132,7 @@ _Seeds = Annotated[
 
 
 class SuiteSpec(BaseModel):
-    model_config = _STRICT
+    model_config = STRICT
     name: Annotated[str, Field(min_length=1)] | None = None
     description: str = ""
     datasets: _Components
@@ -126,8 +163,8 @@ class _Problem:
 class Problems:
     """Collects what is wrong with a document, to raise the first few together."""
 
-    def __init__(self, document: YamlDocument) -> None:
-        self.document = document
+    def __init__(self, document: YamlDocument, model: type[BaseModel] = SuiteSpec) -> None:
+        self.document, self._model = document, model
         self._found: list[_Problem] = []
 
     def __len__(self) -> int:
@@ -146,7 +183,7 @@ class Problems:
                 continue
             if item["type"] == "extra_forbidden":
                 owner = ".".join(str(part) for part in path[:-1] if not isinstance(part, int))
-                known = _fields_of(path)
+                known = _fields_of(path, self._model)
                 self.add(
                     path,
                     f"unknown key '{last}'" + (f" in {owner}" if owner else ""),
@@ -185,13 +222,13 @@ class Problems:
         raise ConfigError("\n".join(lines), hint=f"and {more} more" if more else None)
 
 
-def _fields_of(path: YamlPath) -> list[str]:
-    """The keys allowed beside the one at `path`."""
+def _fields_of(path: YamlPath, document: type[BaseModel]) -> list[str]:
+    """The keys allowed beside the one at `path` of a document."""
     if "protocol" in path[:-1]:
         return list(Protocol.model_fields)
     if "resources" in path[:-1]:
         return list(Resources.model_fields)
-    model = OverrideSpec if path[0] == "overrides" and len(path) > 1 else SuiteSpec
+    model = OverrideSpec if path[0] == "overrides" and len(path) > 1 else document
     return list(model.model_fields)
 
 

@@ -27,17 +27,21 @@ def clean(
     """
     from lossbench.data.entries import cache_entries
     from lossbench.data.roots import cache_root
-    from lossbench.execution.claim import holder
+    from lossbench.history import StoreHistory
     from lossbench.index import index_files
+    from lossbench.plan import UNDER_WAY
     from lossbench.runtable import hex_ids
 
     store = open_store(results)
     done = set(hex_ids(store.runs()[0].ids))
     folders = [folder for folder in sorted((store.root / "runs").glob("*")) if everything or folder.name in done]
+    history = StoreHistory(store, {})
     freed = removed = 0
     for folder in folders:
-        if (process := holder(folder)) is not None:
-            stderr().print(f"kept {folder}: its cell is running on {process.host}", soft_wrap=True)
+        run = history.run_state(folder.name)
+        if run is not None and run.state in UNDER_WAY:
+            where = f" {run.message}" if run.message else ""
+            stderr().print(f"kept {folder}: its cell is {run.state}{where}", soft_wrap=True)
             continue
         size = _size(folder)
         if yes:

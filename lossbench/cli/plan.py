@@ -109,7 +109,8 @@ def print_plan(name: str, planned: Sequence[PlannedCell], hours: GpuHours) -> No
         rows: dict[str, list[PlannedCell]] = {}
         for item in items:
             rows.setdefault(item.cell.loss.label, []).append(item)
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        apart = 2 if len(states) < len(STATES) else 1  # 80 columns suffice for all of them
+        table = Table(box=None, padding=(0, apart, 0, 0), header_style="dim")
         table.add_column("loss", overflow="fold")
         for state in states:
             table.add_column(state, justify="right")

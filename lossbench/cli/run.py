@@ -6,7 +6,8 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,7 @@ from lossbench.cli.common import (
     stdout,
     warn,
 )
+from lossbench.errors import ConfigError
 from lossbench.execution.spec import KEEP_IMAGES
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from lossbench.suite import Suite
 
 KEEPABLE = ("predictions", "weights")
+EXECUTORS = ("local", "slurm", "ray")
 
 
 def run(
@@ -63,6 +66,16 @@ def run(
         int, typer.Option(min=0, help="Validation images whose predictions stay, for `figure panels`.")
     ] = KEEP_IMAGES,
     checkpoint_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
+    executor: Annotated[str, typer.Option(metavar="WHERE", help="local, slurm or ray.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, e.g. auto. Default: one of this machine alone.")
+    ] = None,
+    site: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML with `resources` of the place, e.g. slurm_partition.")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Submit to Slurm and leave; `lossbench status` shows how far it is.")
+    ] = False,
 ) -> None:
     """Run every cell of a suite that has no record yet, then print the leaderboard.
 
@@ -71,6 +84,7 @@ def run(
     \b
     Example:
       lossbench run suites/quickstart.yaml
+      lossbench run suites/quickstart.yaml --executor slurm --detach
     """
     if dry_run:
         from lossbench.cli.plan import plan
@@ -80,12 +94,18 @@ def run(
     from lossbench.data.roots import cache_root
     from lossbench.data.roots import data_root as find_data_root
     from lossbench.execution import devices as device_names
-    from lossbench.execution.suite_run import RunOptions, exit_code, local_capacity
+    from lossbench.execution.suite_run import RunOptions, exit_code
     from lossbench.suite import load_suite
 
     for what in keep or ():
         choose(what, KEEPABLE, "thing to keep")
+    choose(executor, EXECUTORS, "executor")
+    if detach and executor != "slurm":
+        raise ConfigError(
+            "--detach needs --executor slurm", hint="other executors end with the command that started them"
+        )
     loaded = load_suite(suite, plugins=plugin or ())
+    request = _requests(loaded, site)
     store = open_store(results.absolute())
     store.ensure_writable()
     cells = loaded.cells()
@@ -95,8 +115,10 @@ def run(
         data_root=find_data_root(data_root),
         cache_root=cache_root(),
         plugins=loaded.plugin_files,
+        executor=executor,
+        address=address,
         jobs=jobs,
-        devices=tuple(device_names.parse(devices)),
+        devices=tuple(device_names.parse(devices)) if executor == "local" else (),
         slots_per_device=slots_per_device,
         threads=threads,
         checkpoint_every_s=checkpoint_every,
@@ -106,11 +128,10 @@ def run(
         command=shlex.join(["lossbench", *sys.argv[1:]]),
     )
     text = f"{loaded.name}: {len(cells)} cells, {len(cells) - len(todo)} done before, {len(todo)} to run"
-    if todo:
-        capacity = local_capacity(options, len(todo))
-        text += f"; {device_names.describe(options.devices, capacity.usual, capacity.threads)}"
-    stderr().print(text, soft_wrap=True)
-    outcomes = _watched(todo, loaded, options, store)
+    stderr().print(text + (f"; {_place(options, len(todo))}" if todo else ""), soft_wrap=True)
+    if detach:
+        raise typer.Exit(_left(todo, loaded, options, request))
+    outcomes = _watched(todo, loaded, options, store, request)
     _report(cells, outcomes, loaded, store)
     raise typer.Exit(exit_code(outcomes))
 
@@ -140,7 +161,34 @@ def _to_run(cells: Sequence[Cell], suite: Suite, store: Store, *, rerun_stale: b
     return todo
 
 
-def _watched(cells: Sequence[Cell], suite: Suite, options: RunOptions, store: Store) -> list[Outcome]:
+def _place(options: RunOptions, cells: int) -> str:
+    """Where the cells will run, in words."""
+    from lossbench.execution.devices import describe
+    from lossbench.execution.executors import local_capacity
+
+    if options.executor != "local":
+        return f"on {options.executor.capitalize()}"
+    capacity = local_capacity(options, cells)
+    return describe(options.devices, capacity.usual, capacity.threads)
+
+
+def _left(cells: Sequence[Cell], suite: Suite, options: RunOptions, request: Callable[[Cell], Request]) -> int:
+    """Submit the cells, say how to look after them, and return the exit code."""
+    from lossbench.cli.prepare import decoding, tell
+    from lossbench.execution.suite_run import exit_code, submit_cells
+
+    left = submit_cells(cells, suite.registries, options, resources=request, decoding=decoding, say=tell)
+    console = stderr()
+    for outcome in left.failed:
+        console.print(f"failed: {outcome.job.cell.name}: {outcome.error['message']}", style="red", soft_wrap=True)
+    before = f", {left.before} were queued or running before" if left.before else ""
+    console.print(f"{left.submitted} cells submitted{before}. To look: lossbench status {suite.file}", soft_wrap=True)
+    return exit_code(left.failed)
+
+
+def _watched(
+    cells: Sequence[Cell], suite: Suite, options: RunOptions, store: Store, request: Callable[[Cell], Request]
+) -> list[Outcome]:
     """Run the cells under a live display on a terminal, or with a plain line for each elsewhere."""
     from lossbench.cli.prepare import decoding, tell
     from lossbench.cli.progress import LiveProgress, PlainProgress
@@ -154,17 +202,26 @@ def _watched(cells: Sequence[Cell], suite: Suite, options: RunOptions, store: St
         suite.registries,
         options,
         observe=lambda jobs: progress(console, jobs, store),
-        resources=lambda cell: _request(suite, cell),
+        resources=request,
         decoding=decoding,
         say=tell,
     )
 
 
-def _request(suite: Suite, cell: Cell) -> Request:
-    from lossbench.execution.base import Request
+def _requests(suite: Suite, site: Path | None) -> Callable[[Cell], Request]:
+    """What each cell asks of an executor: what the suite says, on top of what the site file does."""
+    from lossbench.execution.base import Request, freeze
+    from lossbench.sitefile import read_site, resources_at
+    from lossbench.suite_schema import Resources
 
-    resources = suite.resources_of(cell)
-    return Request(resources.gpus, resources.cpus, resources.memory_gb, resources.minutes)
+    resources_of = resources_at(suite, Resources() if site is None else read_site(site))
+
+    def request(cell: Cell) -> Request:
+        asked = resources_of(cell)
+        slurm = tuple((key, freeze(value)) for key, value in asked.slurm().items())
+        return Request(asked.gpus, asked.cpus, asked.memory_gb, asked.minutes, slurm)
+
+    return request
 
 
 def _report(cells: Sequence[Cell], outcomes: Sequence[Outcome], suite: Suite, store: Store) -> None:

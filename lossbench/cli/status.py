@@ -28,7 +28,7 @@ def status(
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what became of every cell of a suite: done, running and how far, stopped, failed and why.
+    """Show what became of every cell of a suite: done, queued, running and how far, stopped, failed and why.
 
     \b
     Example:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,7 +18,7 @@ class Request:
     Attributes:
         gpus: a whole number, or a fraction below 1 to share one; 0: none.
         minutes: hard limit of one attempt, None for none.
-        slurm: keys passed on to Slurm, without their prefix `slurm_`.
+        slurm: keys passed on to Slurm, without their prefix `slurm_`; their values as `freeze` gives them.
     """
 
     gpus: float | None = None
@@ -26,6 +26,20 @@ class Request:
     memory_gb: float | None = None
     minutes: float | None = None
     slurm: tuple[tuple[str, Any], ...] = ()
+
+
+def freeze(value: Any) -> Any:
+    """A value of a suite in a form that can be compared and hashed, as a Request must be."""
+    if isinstance(value, Mapping):
+        return frozenset((key, freeze(item)) for key, item in value.items())
+    return tuple(freeze(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def thaw(value: Any) -> Any:
+    """What `freeze` was given."""
+    if isinstance(value, frozenset):
+        return {key: thaw(item) for key, item in sorted(value)}
+    return [thaw(item) for item in value] if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)

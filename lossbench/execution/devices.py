@@ -26,18 +26,6 @@ def discover() -> list[str]:
     return ["mps"] if torch.backends.mps.is_available() else ["cpu"]
 
 
-def resolve(devices: Sequence[str]) -> tuple[str, ...]:
-    """Devices of a spec on this machine: for each `auto` the next one found, or "cpu". Raises SetupError."""
-    if "auto" not in devices:
-        return tuple(devices)
-    found = discover()
-    if found == ["cpu"]:
-        found *= len(devices)
-    if len(found) < len(devices):
-        raise SetupError(f"the cell needs {len(devices)} devices; this machine gives it {', '.join(found)}")
-    return tuple(found[: len(devices)])
-
-
 def parse(text: str) -> list[str]:
     """Devices from the command line: `auto`, `cpu`, `0,2` (CUDA indices), `cuda:1`. Raises ConfigError."""
     if text == "auto":
@@ -47,6 +35,21 @@ def parse(text: str) -> list[str]:
         if device.partition(":")[0] not in ("cpu", "cuda", "mps"):
             raise ConfigError(f"unknown device '{device}'", hint="use auto, cpu, mps, cuda:0 or 0,1")
     return devices
+
+
+def resolve(devices: Sequence[str]) -> tuple[str, ...]:
+    """Devices where "auto" stands for what this machine has: its first GPUs, or the CPU where it has none. Raises
+    SetupError when it has some, but fewer than asked for."""
+    if "auto" not in devices:
+        return tuple(devices)
+    found = discover()
+    if "cpu" in found:
+        return ("cpu",) * len(devices)
+    if len(found) < len(devices):
+        raise SetupError(
+            f"{len(devices)} GPUs were asked for, this machine gives {len(found)}", hint="check resources.gpus"
+        )
+    return tuple(found[: len(devices)])
 
 
 def describe(devices: Sequence[str], workers: int, threads: int) -> str:

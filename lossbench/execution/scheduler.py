@@ -24,6 +24,7 @@ from lossbench.execution.events import EventReader
 from lossbench.execution.queue import Queue
 from lossbench.execution.spec import (
     EXIT_BUSY,
+    EXIT_CANCELLED,
     EXIT_CHECKPOINTED,
     EXIT_DONE,
     EXIT_LOST,
@@ -108,8 +109,8 @@ class Scheduler:
             self._launch()
         self._executor.wait(self._executor.poll_s)
         for running in list(self._running):
-            self._follow(running)
             self._limit(running)
+            self._follow(running)
             code = running.handle.poll()
             if code is not None:
                 self._running.remove(running)
@@ -180,7 +181,6 @@ class Scheduler:
             with suppress(OSError):
                 offset = events.stat().st_size
         self._running.append(_Running(job, handle, place, EventReader(events, offset=offset)))
-        self._observer.started(job)
 
     def _follow(self, running: _Running) -> None:
         for event in running.events.new():
@@ -195,6 +195,7 @@ class Scheduler:
         now = time.monotonic()
         if running.started is None and running.handle.running():
             running.started = now
+            self._observer.started(running.job)
         minutes = running.job.request.minutes
         late = running.started is not None and minutes is not None and now - running.started > minutes * 60
         if late and running.asked is None:
@@ -228,7 +229,7 @@ class Scheduler:
         elif running.timed_out:
             message = f"ran past its limit of {job.request.minutes:g} minutes; its checkpoint is kept"
             self._fail(job, seconds, "Timeout", message, "raise resources.minutes and run again: it resumes")
-        elif self.interrupts:
+        elif self.interrupts or code == EXIT_CANCELLED:
             self._finish(Outcome(job, "interrupted", seconds))
         elif code == EXIT_BUSY:
             self._look_again(job, holder(job.spec.run_dir))

@@ -24,6 +24,8 @@ EXIT_CHECKPOINTED = 75
 EXIT_BUSY = 76
 #: The device's or the machine's memory did not suffice.
 EXIT_OUT_OF_MEMORY = 77
+#: It was taken out of a cluster's queue, or asked to leave, by somebody else than its scheduler.
+EXIT_CANCELLED = 78
 #: The worker is gone and nobody knows why: a machine that went away, a fork server that died.
 EXIT_LOST = 255
 #: The newest checkpoint of a cell in its run folder, and the one before.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,9 +14,9 @@ from lossbench.data.cache import open_split
 from lossbench.data.roots import dataset_root
 from lossbench.errors import SetupError
 from lossbench.execution.base import Executor, Job, Observer, Outcome, Request
-from lossbench.execution.capacity import Capacity, machine
-from lossbench.execution.local import LocalExecutor
-from lossbench.execution.plugins import code_hashes, plugin_modules
+from lossbench.execution.detach import Left, leave
+from lossbench.execution.executors import make_executor
+from lossbench.execution.plugins import code_hashes
 from lossbench.execution.scheduler import Scheduler
 from lossbench.execution.spec import KEEP_IMAGES, Spec, write_json
 from lossbench.execution.worker import describe_error
@@ -26,12 +26,19 @@ from lossbench.store import Store
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run; nothing here may change a result."""
+    """How to run; nothing here may change a result.
+
+    Attributes:
+        executor: "local", "slurm" or "ray".
+        address: of a Ray cluster; None: this machine.
+    """
 
     results: Path
     data_root: Path
     cache_root: Path
     plugins: tuple[Path, ...] = ()
+    executor: str = "local"
+    address: str | None = None
     jobs: int | None = None
     devices: tuple[str, ...] = ()
     slots_per_device: int = 1
@@ -85,17 +92,6 @@ def prepare_data(
     return errors
 
 
-def local_capacity(options: RunOptions, cells: int) -> Capacity:
-    """What this machine has to give."""
-    return machine(
-        options.devices,
-        cells,
-        jobs=options.jobs,
-        threads=options.threads,
-        slots_per_device=options.slots_per_device,
-    )
-
-
 def run_cells(
     cells: Sequence[Cell],
     registries: Mapping[Kind, Registry],
@@ -110,9 +106,44 @@ def run_cells(
     what a cell does."""
     if not cells:
         return []
-    executor = LocalExecutor(local_capacity(options, len(cells)), preload=plugin_modules(cells, registries))
-    executor.warm_up()
-    code = code_hashes(cells, registries)  # now, while the server imports torch: it is going to import these files
+    executor, jobs, outcomes = _prepare(cells, registries, options, resources, decoding, say)
+    with observe([*jobs, *(outcome.job for outcome in outcomes)]) as observer:
+        for outcome in outcomes:
+            observer.finished(outcome)
+        return outcomes + Scheduler(executor, Store(options.results), observer).run(jobs)
+
+
+def submit_cells(
+    cells: Sequence[Cell],
+    registries: Mapping[Kind, Registry],
+    options: RunOptions,
+    *,
+    resources: Callable[[Cell], Request] = lambda cell: Request(),
+    decoding: Decoding = lambda what: nullcontext(),
+    say: Callable[[str], None] = lambda message: None,
+) -> Left:
+    """Hand every cell to the cluster and leave: nobody watches, the workers go on by themselves."""
+    if not cells:
+        return Left()
+    executor, jobs, outcomes = _prepare(cells, registries, options, resources, decoding, say)
+    left = leave(executor, jobs)
+    executor.close()
+    return replace(left, failed=(*outcomes, *left.failed))
+
+
+def _prepare(
+    cells: Sequence[Cell],
+    registries: Mapping[Kind, Registry],
+    options: RunOptions,
+    resources: Callable[[Cell], Request],
+    decoding: Decoding,
+    say: Callable[[str], None],
+) -> tuple[Executor, list[Job], list[Outcome]]:
+    """The executor, the jobs to give it, and the outcomes of cells that cannot be run."""
+    executor = make_executor(options, cells, registries)
+    # Taken now, while the fork server imports torch: it is going to import these files. Workers on other machines
+    # import what they find when they start, and say so themselves.
+    code = code_hashes(cells, registries) if options.executor == "local" else [{}] * len(cells)
     errors = prepare_data(cells, registries, options, decoding=decoding, say=say)
     jobs, outcomes = [], []
     for cell, cell_code in zip(cells, code, strict=True):
@@ -127,10 +158,7 @@ def run_cells(
                 job.spec.write()
                 write_json(job.spec.run_dir / "error.json", outcome.error)  # where `status` finds it
             outcomes.append(outcome)
-    with observe([*jobs, *(outcome.job for outcome in outcomes)]) as observer:
-        for outcome in outcomes:
-            observer.finished(outcome)
-        return outcomes + Scheduler(executor, Store(options.results), observer).run(jobs)
+    return executor, jobs, outcomes
 
 
 def _spec(cell: Cell, options: RunOptions, request: Request, code: Mapping[Kind, str]) -> Spec:

@@ -1,4 +1,5 @@
 import errno
+import json
 import shutil
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def test_unfinished_and_running_cells_are_kept(world: Path) -> None:
         assert clean(world, "--all", "--yes") == 0
     assert not (world / "results/runs/stopped").exists()
     assert (world / "results/runs/running/log.txt").is_file()
+
+
+def test_a_cell_in_a_clusters_queue_is_kept(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(world))  # no squeue: what was submitted counts as queued
+    submission = {"executor": "slurm", "job": "7", "folder": "x", "cells": ["stopped"], "submitted": 1.0}
+    (world / "results/runs/stopped/submission.json").write_text(json.dumps(submission))
+    assert clean(world, "--all", "--yes") == 0
+    assert (world / "results/runs/stopped/log.txt").is_file()
+    assert not (world / "results/runs/running").exists()
 
 
 def test_only_what_the_cache_put_there_goes(world: Path) -> None:

@@ -17,6 +17,7 @@ from lossbench.execution.claim import Claim, holder
 from lossbench.execution.scheduler import Scheduler, death
 from lossbench.execution.spec import (
     EXIT_BUSY,
+    EXIT_CANCELLED,
     EXIT_CHECKPOINTED,
     EXIT_DONE,
     EXIT_FAILED,
@@ -122,8 +123,10 @@ class Watch:
         self.messages: list[str] = []
         self.events: list[dict[str, Any]] = []
         self.finals: list[Outcome] = []
+        self.begun: list[Job] = []
 
-    def started(self, job: Job) -> None: ...
+    def started(self, job: Job) -> None:
+        self.begun.append(job)
 
     def progressed(self, job: Job, event: dict[str, Any]) -> None:
         self.events.append(event)
@@ -361,6 +364,7 @@ def test_time_in_a_clusters_queue_does_not_count(world: Any) -> None:
 
     def queued_long_then_done(handle: FakeHandle) -> int | None:
         seen.append(time.monotonic())
+        assert world.watch.begun == []
         if seen[-1] - seen[0] < 0.15:
             return None
         world.store.put(job.cell.id)
@@ -377,6 +381,11 @@ def test_what_an_earlier_scheduler_submitted_is_gone_on_with_and_not_submitted_a
     assert world.run([(job, [])])[0].status == "done"
     assert world.executor.submitted == []
     assert world.executor.closed == 1
+
+
+def test_what_somebody_took_out_of_the_queue_is_not_submitted_again(world: Any) -> None:
+    job = world.job()
+    assert world.run([(job, [exits(EXIT_CANCELLED)])])[0].status == "interrupted"
 
 
 def test_out_of_memory_once_halves_the_micro_batches(world: Any) -> None:

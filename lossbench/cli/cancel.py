@@ -1,0 +1,33 @@
+"""`lossbench cancel`: take the cells of a suite back from a cluster."""
+
+from __future__ import annotations
+
+from lossbench.cli.common import DEFAULT_RESULTS, PluginOption, ResultsOption, SuiteArgument, open_store
+from lossbench.errors import SetupError
+
+
+def cancel(suite: SuiteArgument, results: ResultsOption = DEFAULT_RESULTS, plugin: PluginOption = None) -> None:
+    """Take what is queued on Slurm out of the queue; what runs there writes a checkpoint and leaves.
+
+    Cells that run on this machine are stopped by Ctrl-C where they were started.
+
+    \b
+    Example:
+      lossbench cancel quickstart
+    """
+    from lossbench.execution.slurm_queue import RUNNING, alive, pass_on, states
+    from lossbench.execution.submission import submissions
+    from lossbench.suite import load_suite
+
+    cells = [cell.id for cell in load_suite(suite, plugins=plugin or ()).cells()]
+    found = submissions(open_store(results).root.absolute(), cells)
+    known = states(item.job for item in found.values())
+    if known is None:
+        raise SetupError("Slurm does not answer: squeue is missing or fails", hint="try it where `squeue` works")
+    found = {cell: item for cell, item in found.items() if alive(known[item.job])}
+    for cell, item in found.items():
+        item.ask(cell, "leave")
+    pass_on(set(found.values()), known)
+    running = sum(known[item.job] in RUNNING for item in found.values())
+    left = f" ({running} of them running: they write a checkpoint and leave)" if running else ""
+    print(f"{len(found)} cells cancelled{left}")
