@@ -74,11 +74,13 @@ def run_spec(path: Path) -> int:
 
 def _run(spec: Spec, store: Store, should_stop: StopFlag) -> int:
     from lossbench.execution.cellrun import CellRun
+    from lossbench.execution.ranks import team
 
     error_file = spec.run_dir / "error.json"
     error_file.unlink(missing_ok=True)
     try:
-        outcome = CellRun(spec, should_stop=should_stop).run()
+        with team(spec) as ranks:
+            outcome = CellRun(spec, should_stop=should_stop, ranks=ranks).run()
         if outcome is None:
             return EXIT_CHECKPOINTED
         record, per_image, names = outcome
@@ -87,7 +89,7 @@ def _run(spec: Spec, store: Store, should_stop: StopFlag) -> int:
         # The one place where anything a cell may raise ends: it is reported, and no other cell is touched.
         traceback.print_exc()
         write_json(error_file, describe_error(error))
-        return EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else EXIT_FAILED
+        return EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else getattr(error, "worker_exit", EXIT_FAILED)
     for leftover in ("checkpoint.pt", "events.jsonl"):
         (spec.run_dir / leftover).unlink(missing_ok=True)
     return EXIT_DONE
