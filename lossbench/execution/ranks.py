@@ -114,8 +114,9 @@ class _Others:
         os._exit(EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else getattr(error, "worker_exit", EXIT_FAILED))
 
     def reason(self, error: BaseException) -> BaseException | None:
-        """The death of another rank, if that is why this one raised `error`; None when the fault is its own."""
-        if isinstance(error, LossbenchError) or is_out_of_memory(error):
+        """The death of another rank, if that is why this one raised `error`; None when the fault is its own: a lost
+        connection is a RuntimeError."""
+        if not isinstance(error, RuntimeError) or is_out_of_memory(error):
             return None
         return self._death() if self._died.wait(2 * SETTLE_S) else None
 
@@ -148,7 +149,8 @@ class _Others:
         return report
 
     def see_off(self) -> None:
-        """Wait for them to leave after the last word."""
+        """Wait for them to leave after the last word. What becomes of them now changes nothing any more."""
+        self._over.set()
         deadline = time.monotonic() + END_S
         for process in self._processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -171,7 +173,7 @@ def main(folder: Path, rank: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
-    threading.Thread(target=_follow_worker, daemon=True).start()
+    threading.Thread(target=_follow_worker, args=(folder,), daemon=True).start()
     try:
         from lossbench.execution.cellrun import CellRun
         from lossbench.execution.hardware import require_device
@@ -189,10 +191,11 @@ def main(folder: Path, rank: int) -> int:
     return 0
 
 
-def _follow_worker() -> None:
-    """When the worker is gone, there is nobody left to train with."""
+def _follow_worker(folder: Path) -> None:
+    """When the worker is gone, there is nobody left to train with, or to clean up."""
     while os.read(0, 1):
         pass
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(EXIT_FAILED)
 
 
