@@ -173,6 +173,7 @@ def main(folder: Path, rank: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
+    worker = os.getppid()
     threading.Thread(target=_follow_worker, args=(folder,), daemon=True).start()
     try:
         from lossbench.execution.cellrun import CellRun
@@ -184,7 +185,10 @@ def main(folder: Path, rank: int) -> int:
         CellRun(spec, ranks=group).run()
     except BaseException as error:
         traceback.print_exc()
-        write_json(folder / f"rank{rank}.json", describe_error(error))
+        if os.getppid() != worker:  # which is why: nobody reads the reason, or cleans up
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            write_json(folder / f"rank{rank}.json", describe_error(error))
         return EXIT_FAILED
     with contextlib.suppress(Exception):  # nothing is left to be lost
         group.close()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,10 @@ from safetensors.torch import load_file
 from lossbench import metrics
 from lossbench.cells import Cell
 from lossbench.errors import ConfigError
+from lossbench.execution.base import Request
+from lossbench.execution.capacity import Capacity
 from lossbench.execution.cellrun import CellRun
+from lossbench.execution.local import LocalExecutor, LocalHandle
 from lossbench.execution.notes import resumption, sharing
 from lossbench.execution.spec import EXIT_CHECKPOINTED, EXIT_DONE, EXIT_FAILED, EXIT_LOST, EXIT_OUT_OF_MEMORY, Spec
 from lossbench.protocol import Protocol
@@ -28,8 +28,9 @@ from lossbench.records import Record
 from tests.execution.cellfactory import make_cell, make_spec
 from tests.execution.test_end_to_end import wait_for, write_plugin
 
-ROOT = Path(__file__).parents[2]
 TWO = ("cpu", "cpu")
+#: Seconds until a test gives up; what it waits for takes a few, but the machine may be busy.
+PATIENCE_S = 600.0
 
 
 @pytest.fixture(scope="module")
@@ -37,32 +38,44 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@contextlib.contextmanager
-def worker(spec: Spec) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of the spec, the leader of its own process group."""
-    command = [sys.executable, "-m", "lossbench.execution.worker", str(spec.run_dir / "spec.json")]
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+@pytest.fixture(scope="module")
+def executor() -> Iterator[LocalExecutor]:
+    made = LocalExecutor(Capacity(["cpu"], 2, cores=2))
+    made.warm_up()
+    yield made
+    made.close()
 
 
-def run(spec: Spec) -> int:
-    with worker(spec) as process:
-        return process.wait(300)
+#: Starts a worker of a spec; ended, with all it started, when the test is over.
+Start = Callable[[Spec], LocalHandle]
+
+
+@pytest.fixture
+def start(executor: LocalExecutor) -> Iterator[Start]:
+    started: list[LocalHandle] = []
+
+    def start_worker(spec: Spec) -> LocalHandle:
+        (handle,) = executor.submit([(spec.run_dir / "spec.json", Request())])
+        assert isinstance(handle, LocalHandle)
+        started.append(handle)
+        return handle
+
+    yield start_worker
+    for handle in started:
+        handle.kill()
+
+
+def ended(handle: LocalHandle, seconds: float = PATIENCE_S) -> int:
+    """Its exit code."""
+    wait_for(lambda: handle.poll() is not None, seconds)
+    code = handle.poll()
+    assert code is not None
+    return code
 
 
 def log(spec: Spec) -> str:
     file = spec.run_dir / "log.txt"
     return file.read_text(errors="replace") if file.exists() else ""
-
-
-def events(spec: Spec) -> str:
-    file = spec.run_dir / "events.jsonl"
-    return file.read_text() if file.exists() else ""
 
 
 def error(spec: Spec) -> dict[str, Any]:
@@ -80,10 +93,22 @@ def alone(cell: Cell, root: Path, cache: Path, **fields: Any) -> Record:
     return outcome[0]
 
 
-def rank_of(process: subprocess.Popen[bytes]) -> int:
+def pid_of(handle: LocalHandle) -> int:
+    pid = handle._process.pid
+    assert pid is not None
+    return pid
+
+
+def rank_of(handle: LocalHandle) -> int:
     """The process id of the one other rank, found as a child of the worker."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return int(children[0]) if children else 0
+    worker = pid_of(handle)
+    return int(Path(f"/proc/{worker}/task/{worker}/children").read_text().split()[0])
+
+
+def training(spec: Spec, handle: LocalHandle) -> None:
+    """Wait until the worker trains."""
+    wait_for(lambda: (spec.run_dir / "checkpoint.pt").exists() or handle.poll() is not None, PATIENCE_S)
+    assert handle.poll() is None, log(spec)
 
 
 #: Dropout is drawn per part of a batch, so without it the two devices and the one do the same.
@@ -92,14 +117,18 @@ CELL = make_cell(
     backbone={"dropout": 0.0},
     protocol={"iterations": 30, "optimizer": "sgd", "lr": 0.02, "eval_every": 15, "sync_batchnorm": True},
 )
+#: Trains until somebody ends it.
+LONG = make_cell("ce", protocol={"iterations": 100_000})
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path, executor: LocalExecutor) -> Path:
     """The results folder of CELL on two devices."""
     root = tmp_path_factory.mktemp("two")
     spec = make_spec(CELL, root, cache, devices=TWO, threads=2, keep=("weights", "predictions"))
-    assert run(spec) == EXIT_DONE, log(spec)
+    (handle,) = executor.submit([(spec.run_dir / "spec.json", Request())])
+    assert isinstance(handle, LocalHandle)
+    assert ended(handle) == EXIT_DONE, log(spec)
     return root
 
 
@@ -126,15 +155,17 @@ def test_two_devices_leave_one_record_and_the_weights_of_one(whole: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(whole: Path, tmp_path: Path, cache: Path) -> None:
+def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
+    start: Start, whole: Path, tmp_path: Path, cache: Path
+) -> None:
     """Only the worker gets the signal; all ranks stop at one step."""
-    spec = make_spec(CELL, tmp_path, cache, devices=TWO, threads=2)
-    with worker(spec) as process:
-        wait_for(lambda: '"start"' in events(spec) or process.poll() is not None, 300)
-        process.send_signal(signal.SIGUSR2)
-        assert process.wait(300) == EXIT_CHECKPOINTED, log(spec)
+    spec = make_spec(CELL, tmp_path, cache, devices=TWO, threads=2, checkpoint_every_s=0.0)
+    handle = start(spec)
+    training(spec, handle)
+    handle.stop()
+    assert ended(handle) == EXIT_CHECKPOINTED, log(spec)
     assert not records(tmp_path)
-    assert run(spec) == EXIT_DONE, log(spec)
+    assert ended(start(spec)) == EXIT_DONE, log(spec)
     (resumed,), (uninterrupted,) = records(tmp_path), records(whole)
     assert resumed.provenance["weights_sha256"] == uninterrupted.provenance["weights_sha256"]
     assert np.array_equal(resumed.confusion, uninterrupted.confusion)
@@ -142,26 +173,25 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(whole: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_killed_rank_ends_the_cell_at_once_with_its_reason(tmp_path: Path, cache: Path) -> None:
-    spec = make_spec(make_cell("ce", protocol={"iterations": 100_000}), tmp_path, cache, devices=TWO)
-    with worker(spec) as process:
-        wait_for(lambda: '"step"' in events(spec) or process.poll() is not None, 300)
-        os.kill(rank_of(process), signal.SIGKILL)
-        # Far from gloo's 30 minutes; the rest is slack for a busy machine.
-        assert process.wait(60) == EXIT_LOST, log(spec)
+def test_a_killed_rank_ends_the_cell_at_once_with_its_reason(start: Start, tmp_path: Path, cache: Path) -> None:
+    spec = make_spec(LONG, tmp_path, cache, devices=TWO, checkpoint_every_s=0.0)
+    handle = start(spec)
+    training(spec, handle)
+    os.kill(rank_of(handle), signal.SIGKILL)
+    # Far from gloo's 30 minutes; the rest is slack for a busy machine.
+    assert ended(handle, 120) == EXIT_LOST, log(spec)
     assert error(spec)["message"] == "the process of device 2 of 2 (cpu) was killed by SIGKILL"
     assert error(spec)["kind"] == "RankLost"
 
 
 @pytest.mark.slow
-def test_no_rank_outlives_its_worker(tmp_path: Path, cache: Path) -> None:
-    spec = make_spec(make_cell("ce", protocol={"iterations": 100_000}), tmp_path, cache, devices=TWO)
-    with worker(spec) as process:
-        wait_for(lambda: '"step"' in events(spec) or process.poll() is not None, 300)
-        other = rank_of(process)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        wait_for(lambda: gone(other), 60)
+def test_no_rank_outlives_its_worker(start: Start, tmp_path: Path, cache: Path) -> None:
+    spec = make_spec(LONG, tmp_path, cache, devices=TWO, checkpoint_every_s=0.0)
+    handle = start(spec)
+    training(spec, handle)
+    other = rank_of(handle)
+    os.kill(pid_of(handle), signal.SIGKILL)  # not its group, and no look at the handle, which would kill that
+    wait_for(lambda: gone(other), 120)
 
 
 def gone(pid: int) -> bool:
@@ -181,14 +211,14 @@ def gone(pid: int) -> bool:
     ],
 )
 def test_what_one_rank_dies_of_is_what_the_cell_failed_of(
-    tmp_path: Path, cache: Path, first: str, second: str, code: int, words: str
+    start: Start, tmp_path: Path, cache: Path, first: str, second: str, code: int, words: str
 ) -> None:
     is_second = "__import__('sys').argv[-1] == '1'"  # see `ranks.main`
     body = f"if self.calls > 1 and {is_second}:\n            {second}\n"
     write_plugin(tmp_path, "mine", f"{body}        if self.calls > 1:\n            {first}\n        return ce")
     plugins = (tmp_path / "mine.py",)
     spec = make_spec(make_cell("mine", plugins=plugins), tmp_path, cache, devices=TWO, plugins=plugins)
-    assert run(spec) == code, log(spec)
+    assert ended(start(spec)) == code, log(spec)
     assert words in error(spec)["message"]
     assert "the process of device 2 of 2 (cpu)" in error(spec)["message"]
 

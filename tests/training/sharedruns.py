@@ -77,6 +77,7 @@ class Broken(CrossEntropyLoss):
 #: Name: (loss, dropout, protocol, protocol of the one process that must come to the same, `split` of both).
 RUNS: dict[str, tuple[Any, float, dict[str, Any], dict[str, Any], tuple[int, int]]] = {
     "ce": (CrossEntropyLoss, 0.5, {}, {"accumulate": 2}, (1, 1)),
+    "ce, one step": (CrossEntropyLoss, 0.5, {"iterations": 1}, {"iterations": 1, "accumulate": 2}, (1, 1)),
     "ce, accumulated": (CrossEntropyLoss, 0.5, {"accumulate": 2}, {"accumulate": 4}, (1, 1)),
     "ce, split": (CrossEntropyLoss, 0.5, {}, {"accumulate": 2}, (2, 2)),
     "ce, clipped": (CrossEntropyLoss, 0.5, {"clip_grad_norm": 0.1}, {"accumulate": 2, "clip_grad_norm": 0.1}, (1, 1)),
