@@ -58,6 +58,11 @@ class Protocol(BaseModel):
     compile: bool = Field(
         default=False, description="torch.compile of the trunk in training (needs a compiler)", json_schema_extra=LATER
     )
+    sync_batchnorm: bool = Field(
+        default=False,
+        description="with several devices: BatchNorm over the micro-batches of all of them",
+        json_schema_extra=LATER,
+    )
     deterministic: bool = Field(default=False, description="torch.use_deterministic_algorithms")
     eval_every: Annotated[int, Field(ge=0)] = Field(
         default=0, description="score the validation split every so many steps (0: only at the end)"

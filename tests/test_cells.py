@@ -46,6 +46,8 @@ def test_later_protocol_fields_leave_the_ids_of_older_cells() -> None:
     compiled = replace(CELL, protocol=Protocol(iterations=10, compile=True))
     assert compiled.identity["protocol"] == CELL.identity["protocol"] | {"compile": True}
     assert compiled.id != CELL.id
+    assert "sync_batchnorm" not in CELL.identity["protocol"]
+    assert replace(CELL, protocol=Protocol(iterations=10, sync_batchnorm=True)).id != CELL.id
     assert Cell.from_json(json.loads(json.dumps(compiled.to_json()))) == compiled
 
 

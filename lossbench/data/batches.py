@@ -30,22 +30,26 @@ class TrainBatches:
         split: the decoded training split.
         protocol: crop, scale, flip, jitter and batch_size are used.
         key: names the random stream; the harness passes the cell's fairness key, which has no loss in it.
+        positions: make only the images at these positions of every batch; None: all. They are the same images.
     """
 
-    def __init__(self, split: CachedSplit, protocol: Protocol, *, key: str) -> None:
+    def __init__(
+        self, split: CachedSplit, protocol: Protocol, *, key: str, positions: Sequence[int] | None = None
+    ) -> None:
         self.split = split
         self.protocol = protocol
         self.key = key
+        self.positions = range(protocol.batch_size) if positions is None else positions
         self._order = lru_cache(maxsize=2)(self._permutation)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _train_batches, (self.split, self.protocol, self.key)
+        return _train_batches, (self.split, self.protocol, self.key, self.positions)
 
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         return generator(self.key, "order", epoch).permutation(len(self.split))
 
     def indices(self, step: int) -> list[int]:
-        """Images of a step (0, 1, ...). Every epoch is one permutation; a batch may span two epochs."""
+        """All images of a step (0, 1, ...). Every epoch is one permutation; a batch may span two epochs."""
         first = step * self.protocol.batch_size
         samples = range(first, first + self.protocol.batch_size)
         return [int(self._order(k // len(self.split))[k % len(self.split)]) for k in samples]
@@ -54,24 +58,26 @@ class TrainBatches:
         """Images uint8 (N, 3, h, w) in channels-last memory and targets uint8 (N, h, w), (h, w) = protocol.crop: bytes,
         for a device widens them faster than it is sent eight times as many."""
         size = (self.protocol.crop[0], self.protocol.crop[1])
-        count = self.protocol.batch_size
+        count = len(self.positions)
         images = torch.empty((count, 3, *size), dtype=torch.uint8, memory_format=torch.channels_last)
         targets = torch.empty((count, *size), dtype=torch.uint8)
-        for position, index in enumerate(self.indices(step)):
-            rng = generator(self.key, "augment", step * count + position)
+        indices = self.indices(step)
+        for row, position in enumerate(self.positions):
+            index = indices[position]
+            rng = generator(self.key, "augment", step * self.protocol.batch_size + position)
             params = sample_params(rng, self.split.size(index), self.protocol)
             apply(
                 self.split.image(index),
                 self.split.target(index),
                 params,
                 ignore_index=self.split.ignore_index,
-                out=(images[position], targets[position]),
+                out=(images[row], targets[row]),
             )
         return images, targets
 
 
-def _train_batches(split: CachedSplit, protocol: Protocol, key: str) -> TrainBatches:
-    return TrainBatches(split, protocol, key=key)
+def _train_batches(split: CachedSplit, protocol: Protocol, key: str, positions: Sequence[int]) -> TrainBatches:
+    return TrainBatches(split, protocol, key=key, positions=positions)
 
 
 def prefetch(
@@ -137,19 +143,32 @@ def eval_batches(
         max_pixels: most pixels N*H*W a batch, which bounds the memory of the logits; one image always passes.
         indices: only these images.
     """
+    for group in eval_groups(split, batch_size=batch_size, max_pixels=max_pixels, indices=indices):
+        yield native(split, group)
+
+
+def eval_groups(
+    split: CachedSplit,
+    *,
+    batch_size: int = 8,
+    max_pixels: int = 1 << 20,
+    indices: Sequence[int] | None = None,
+) -> Iterator[list[int]]:
+    """The indices of the images of each batch; see `eval_batches`."""
     group: list[int] = []
     for index in range(len(split)) if indices is None else indices:
         height, width = split.size(index)
         full = len(group) >= batch_size or (len(group) + 1) * height * width > max_pixels
         if group and (full or split.size(group[0]) != (height, width)):
-            yield _native(split, group)
+            yield group
             group = []
         group.append(index)
     if group:
-        yield _native(split, group)
+        yield group
 
 
-def _native(split: CachedSplit, group: list[int]) -> tuple[list[int], Tensor, Tensor]:
+def native(split: CachedSplit, group: list[int]) -> tuple[list[int], Tensor, Tensor]:
+    """The batch of these images, all of one size: as in `eval_batches`."""
     images = torch.from_numpy(np.stack([split.image(index) for index in group])).permute(0, 3, 1, 2)
     targets = torch.from_numpy(np.stack([split.target(index) for index in group]))
     return group, images, targets

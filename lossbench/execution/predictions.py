@@ -96,14 +96,22 @@ class KeptPredictions:
         split: what is scored.
         images: how many fixed images to show (see `shown_images`).
         everything: keep the predictions of all images.
+        clean: remove those of an earlier try; of several processes that write, the first to get here does.
     """
 
     def __init__(
-        self, run_dir: Path, split: CachedSplit, *, images: int = KEEP_IMAGES, everything: bool = False
+        self,
+        run_dir: Path,
+        split: CachedSplit,
+        *,
+        images: int = KEEP_IMAGES,
+        everything: bool = False,
+        clean: bool = True,
     ) -> None:
         self.folder, self._split, self._everything = run_dir / "predictions", split, everything
         self._shown = shown_images(classes_held(split), images) if images else []
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if clean:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def writer(self, colors: Sequence[tuple[int, int, int]]) -> PredictionWriter | None:
         """What `evaluate` hands predictions to; None when nothing is kept."""

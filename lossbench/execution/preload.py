@@ -18,4 +18,5 @@ torch.optim.SGD([_weight], lr=0.1)
 torch.optim.AdamW([_weight], lr=0.1)
 
 import lossbench.execution.cellrun  # noqa: E402
+import lossbench.execution.ranks  # noqa: E402
 import lossbench.execution.worker  # noqa: E402, F401

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lossbench.execution.cellrun import CellRun
     from lossbench.records import Record
 
 #: Signals that mean: checkpoint and leave. SIGUSR2 is what Slurm's pre-emption sends.
@@ -97,7 +98,7 @@ def run_spec(path: Path, make: Make | None = None) -> int:
                 if store.has(spec.parse_cell()):
                     return EXIT_DONE
                 with guard.capture():
-                    code = _run(spec, store, make or _cell_run, should_stop, claim)
+                    code = _run(spec, store, make or _CellOnItsDevices, should_stop, claim)
                 return EXIT_BUSY if claim.lost and code != EXIT_DONE else code
     except Busy:
         return EXIT_BUSY
@@ -107,10 +108,24 @@ def run_spec(path: Path, make: Make | None = None) -> int:
         return EXIT_LOST if shortage else EXIT_UNWRITABLE
 
 
-def _cell_run(spec: Spec, should_stop: Callable[[], bool]) -> Running:
-    from lossbench.execution.cellrun import CellRun
+class _CellOnItsDevices:
+    """`CellRun`, on all devices of its spec."""
 
-    return CellRun(spec, should_stop=should_stop)
+    def __init__(self, spec: Spec, should_stop: Callable[[], bool]) -> None:
+        self._spec, self._should_stop = spec, should_stop
+        self._cell_run: CellRun | None = None
+
+    def run(self) -> tuple[Record, NDArray[np.int32], list[str]] | None:
+        from lossbench.execution.cellrun import CellRun
+        from lossbench.execution.ranks import team
+
+        with team(self._spec) as ranks:
+            self._cell_run = CellRun(self._spec, should_stop=self._should_stop, ranks=ranks)
+            return self._cell_run.run()
+
+    def keep(self) -> None:
+        if self._cell_run is not None:
+            self._cell_run.keep()
 
 
 def _run(spec: Spec, store: Store, make: Make, should_stop: StopFlag, claim: Claim) -> int:
@@ -142,7 +157,7 @@ def _run(spec: Spec, store: Store, make: Make, should_stop: StopFlag, claim: Cla
                 write_json(error_file, describe_error(error))
         except OSError:
             return EXIT_UNWRITABLE
-        return EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else EXIT_FAILED
+        return EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else getattr(error, "worker_exit", EXIT_FAILED)
     if not claim.lost:
         _remove(*(spec.run_dir / name for name in (*CHECKPOINTS, "events.jsonl")))
     return EXIT_DONE

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lossbench.backbones.base import Backbone
-from lossbench.data.batches import eval_batches, normalise
+from lossbench.data.batches import eval_groups, native, normalise
 from lossbench.data.cache import CachedSplit
 from lossbench.training.confusion import confusion_matrices, image_counts
+from lossbench.training.ranks import ALONE, Ranks
 
 
 @dataclass
@@ -51,6 +52,7 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     on_prediction: Callable[[int, NDArray[np.uint8]], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation | None:
     """Score `model` (dropout off, BatchNorm's running statistics) on every image of `split` at native size.
 
@@ -60,6 +62,8 @@ def evaluate(
     Args:
         on_batch: told (images done, images in all).
         on_prediction: given (index, (H, W) uint8 predicted ids) of every image, e.g. to write them to disk.
+        ranks: share the batches, not the images of a batch, so that each is scored exactly as by one process. A rank's
+            `on_prediction` is given the images of its own batches; every rank gets all counts.
 
     Returns:
         The counts, or None when `should_stop` asked to end early. The model's mode is restored.
@@ -67,24 +71,28 @@ def evaluate(
     was_training = model.training
     model.eval()
     total = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
-    counts: list[Tensor] = []
+    per_image = torch.zeros(len(split), num_classes, 3, dtype=torch.int32, device=device)
     done = 0
+    groups = list(eval_groups(split))
     try:
-        for indices, images, targets in eval_batches(split):
-            if should_stop():
+        for first in range(0, len(groups), ranks.world):
+            if ranks.agreed(should_stop()):
                 return None
+            if first + ranks.rank >= len(groups):  # fewer batches than ranks are left
+                break
+            indices, images, targets = native(split, groups[first + ranks.rank])
             inputs = normalise(images.to(device, non_blocking=True))
             if channels_last:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
             prediction = predict(model(inputs))
             matrices = confusion_matrices(targets.to(device, non_blocking=True), prediction, num_classes)
             total += matrices.sum(dim=0)
-            counts.append(image_counts(matrices).to(torch.int32))
+            per_image[indices[0] : indices[-1] + 1] = image_counts(matrices).to(torch.int32)
             if on_prediction is not None:
                 for index, labels in zip(indices, prediction.to(torch.uint8).cpu().numpy(), strict=True):
                     on_prediction(index, labels)
             done += len(indices)
-            on_batch(done, len(split))
+            on_batch(min(done * ranks.world, len(split)), len(split))
     finally:
         model.train(was_training)
-    return Evaluation(total.cpu().numpy(), torch.cat(counts).cpu().numpy())
+    return Evaluation(ranks.add_up(total).cpu().numpy(), ranks.add_up(per_image).cpu().numpy())

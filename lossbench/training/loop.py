@@ -3,6 +3,10 @@
 Every random number is a function of (fairness key, step): initial weights, sample order, crops, flips, dropout masks,
 Monte-Carlo passes. So competitors run on common random numbers, Monte-Carlo sampling cannot disturb anything, and a
 run that was stopped goes on bit for bit from weights, optimiser state and step alone.
+
+A step is made of micro-batches: `protocol.accumulate` of them, each split further where memory did not suffice, and
+shared among the processes of a cell that runs on several devices. The effective batch stays the same. What does not is
+what BatchNorm normalises over: always the images that one device sees at a time (but see `protocol.sync_batchnorm`).
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -27,6 +32,7 @@ from lossbench.training.evaluate import predict
 from lossbench.training.losscall import blame, call_loss, extra_forwards, micro_batch_shares, takes_resample
 from lossbench.training.montecarlo import PlainPasses, Resampler
 from lossbench.training.optim import build_optimizer, learning_rate, set_learning_rate, trainable
+from lossbench.training.ranks import ALONE, Bad, Ranks, micro_batches
 from lossbench.training.seeding import derive_seed
 from lossbench.training.timing import StepTimer
 
@@ -42,7 +48,13 @@ class Trainer:
         key: the cell's fairness key: the root of all randomness.
         evaluate: scores the model now and returns its mIoU; called every `protocol.eval_every` steps.
         should_stop: asked once a step; True ends `run` early with everything resumable in `state()`.
-        on_log: told (step, loss, running training mIoU) at log points.
+        on_log: told (step, loss, running training mIoU) at log points. The mIoU is that of this rank's part of the
+            batches; so are the loss's diagnostics, which rank 0 alone keeps.
+        split: into how many parts each of the protocol's micro-batches is split.
+        ranks: the processes that share every micro-batch; `batches` must make this one's part (`ranks.positions`).
+
+    Raises:
+        ConfigError: the batch cannot be shared out so.
     """
 
     def __init__(
@@ -60,10 +72,15 @@ class Trainer:
         should_stop: Callable[[], bool] = lambda: False,
         on_log: Callable[[int, float, float], None] = lambda step, loss, miou: None,
         on_step: Callable[[], None] = lambda: None,
+        split: int = 1,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.loss, self.batches, self.protocol = model, loss, batches, protocol
         self.loss_name, self.key, self.num_classes, self.device = loss_name, key, num_classes, device
         self._evaluate, self._should_stop, self._on_log, self._on_step = evaluate, should_stop, on_log, on_step
+        self._ranks = ranks
+        #: Micro-batches of a step that this process runs.
+        self.parts = micro_batches(protocol, split=split, world=ranks.world)
         self.optimizer = build_optimizer(model, loss, protocol)
         self.amp_dtype = AMP_DTYPES[protocol.amp]
         self.scaler = torch.amp.GradScaler(device.type, enabled=protocol.amp == "fp16")
@@ -75,6 +92,7 @@ class Trainer:
         self._unread: list[tuple[int, Tensor, Tensor]] = []
         self._monte_carlo = takes_resample(loss)
         self._trunk = compile_trunk(model) if protocol.compile else model.trunk
+        self._pass = ranks.wrap(model, loss, self._forward)
         self._compiling = protocol.compile
         #: Wall seconds of the steps that compiled (the first, and the first after a resumption).
         self.compile_s = 0.0
@@ -89,8 +107,8 @@ class Trainer:
 
     @property
     def extra_forwards(self) -> int:
-        """Head passes beyond the ordinary ones, per optimiser step."""
-        return extra_forwards(self.loss) * self.protocol.accumulate
+        """Head passes beyond the ordinary ones, per optimiser step, on each device."""
+        return extra_forwards(self.loss) * self.parts
 
     def run(self) -> bool:
         """Train to the last step. Returns False when `should_stop` ended it early."""
@@ -100,7 +118,7 @@ class Trainer:
         source = prefetch(self.batches, self.step, self.protocol.iterations, pin=self.device.type == "cuda")
         try:
             while self.step < self.protocol.iterations and self.diverged is None:
-                if self._should_stop():
+                if self._ranks.agreed(self._should_stop()):
                     return False
                 self.timer.start()
                 images, target = next(source)
@@ -116,16 +134,19 @@ class Trainer:
         protocol, step, started = self.protocol, self.step, time.perf_counter()
         lr = learning_rate(step, protocol)
         set_learning_rate(self.optimizer, lr)
-        parts = protocol.accumulate
-        shares = micro_batch_shares(target, parts, self.batches.split.ignore_index)
+        parts, ranks = self.parts, self._ranks
+        shares = micro_batch_shares(target, parts, self.batches.split.ignore_index, ranks)
         log = step % self._log_every == 0 or step == protocol.iterations - 1
         values = []
         for part, (x, y, share) in enumerate(zip(images.chunk(parts), target.chunk(parts), shares, strict=True)):
-            seed, last = derive_seed(self.key, "step", step, part), part == parts - 1
-            value = self._micro_step(x, y, share, seed=seed, log=log, diagnose=log and last)
+            last = part == parts - 1
+            seed = derive_seed(self.key, "step", step, part * ranks.world + ranks.rank)
+            with nullcontext() if last else ranks.held():
+                value = self._micro_step(x, y, share, seed=seed, log=log, diagnose=log and last and not ranks.rank)
             if value is None:
                 return
             values.append(value * share)
+        ranks.share_buffers(self.model, self.loss)
         self.scaler.unscale_(self.optimizer)
         if protocol.clip_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(trainable(self.optimizer)), protocol.clip_grad_norm)
@@ -140,7 +161,7 @@ class Trainer:
             self.timer.stop()
         self.step += 1
         if log:
-            self._log(step, float(torch.stack(values).sum()), lr)
+            self._log(step, ranks.total(float(torch.stack(values).sum())), lr)
         if protocol.eval_every and self._evaluate is not None and self.step % protocol.eval_every == 0:
             self.curve.add(eval_step=self.step, eval_miou=self._evaluate())
 
@@ -148,9 +169,27 @@ class Trainer:
         self, images: Tensor, target: Tensor, share: float, *, seed: int, log: bool, diagnose: bool
     ) -> Tensor | None:
         """Forward and backward of one micro-batch; its detached loss, or None when the run has diverged."""
-        torch.manual_seed(seed)  # dropout masks: common to all losses, independent of what ran before
         images = images.to(self.device, non_blocking=True)
         target = target.to(self.device, non_blocking=True).long()
+        value, logits = self._pass(images, target, seed)
+        if diagnose:
+            self._diagnostics.read(self.loss, self.loss_name, logits, target)
+            self.timer.mark("log")
+        detached = value.detach()
+        if not self._finite(detached, logits, read=log or self.device.type == "cpu"):
+            return None
+        # Of the ranks' gradients the mean is taken, not the sum.
+        torch.autograd.backward(self.scaler.scale(value * (share * self._ranks.world)))
+        self.timer.mark("backward")
+        if log:
+            matrix = confusion_matrices(target, predict(logits), self.num_classes).sum(dim=0)
+            self._confusion = 0.8 * self._confusion + matrix.cpu()
+            self.timer.mark("log")
+        return detached
+
+    def _forward(self, images: Tensor, target: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """The loss of a micro-batch that is on the device, and its detached logits."""
+        torch.manual_seed(seed)  # dropout masks: common to all losses, independent of what ran before
         inputs = normalise(images)
         if self.protocol.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -162,19 +201,7 @@ class Trainer:
         self.timer.mark("forward")
         value = call_loss(self.loss, self.loss_name, logits, target, resample)
         self.timer.mark("loss")
-        if diagnose:
-            self._diagnostics.read(self.loss, self.loss_name, logits.detach(), target)
-            self.timer.mark("log")
-        detached = value.detach()
-        if not self._finite(detached, logits.detach(), read=log or self.device.type == "cpu"):
-            return None
-        torch.autograd.backward(self.scaler.scale(value * share))
-        self.timer.mark("backward")
-        if log:
-            matrix = confusion_matrices(target, predict(logits.detach()), self.num_classes).sum(dim=0)
-            self._confusion = 0.8 * self._confusion + matrix.cpu()
-            self.timer.mark("log")
-        return detached
+        return value, logits.detach()
 
     def _finite(self, value: Tensor, logits: Tensor, *, read: bool) -> bool:
         """Whether the loss has been finite up to now; else the run has diverged, or the loss is to blame.
@@ -182,18 +209,21 @@ class Trainer:
         Reading a value waits for the device, so on a GPU it happens at log points (`read`), for every step since the
         last one: weights are ruined by then, but the logits' size at the first bad step tells whose fault it was.
         """
-        if read and not self._unread and math.isfinite(float(value)):
+        bad: Bad | None = None
+        if not (read and not self._unread and math.isfinite(float(value))):
+            largest = torch.linalg.vector_norm(logits.float(), ord=math.inf)
+            self._unread.append((self.step, value, largest))
+            if not read:
+                return True
+            unread, self._unread = self._unread, []
+            told = ((step, float(loss), float(size)) for step, loss, size in unread)
+            bad = next((each for each in told if not math.isfinite(each[1])), None)
+        bad = self._ranks.first(bad)  # the ranks must take the same way from here
+        if bad is None:
             return True
-        largest = torch.linalg.vector_norm(logits.float(), ord=math.inf)
-        self._unread.append((self.step, value, largest))
-        if not read:
-            return True
-        unread, self._unread = self._unread, []
-        for step, loss, size in unread:
-            if not math.isfinite(float(loss)):
-                self.diverged = blame(self.loss_name, float(loss), float(size), step)
-                return False
-        return True
+        step, loss, size = bad
+        self.diverged = blame(self.loss_name, loss, size, step)
+        return False
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)

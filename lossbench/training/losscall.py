@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lossbench.cells import canonical_json
 from lossbench.errors import ConfigError
+from lossbench.training.ranks import ALONE, Ranks
 
 Resample = Callable[[], Tensor]
 #: Losses must be finite for logits up to this size (conformance rule scalar_finite); beyond it a run has diverged.
@@ -34,15 +35,15 @@ def random_key(loss: nn.Module, key: str) -> str:
     return canonical_json([key, *shift]) if shift else key
 
 
-def micro_batch_shares(target: Tensor, parts: int, ignore_index: int) -> list[float]:
-    """The weight of each of the `parts` a batch's targets are split into: its share of the labelled pixels, so that for
-    per-pixel losses the accumulated step equals the step of the whole batch. Reads the targets: give it those of the
-    host."""
-    if parts == 1:
+def micro_batch_shares(target: Tensor, parts: int, ignore_index: int, ranks: Ranks = ALONE) -> list[float]:
+    """The weight of each of the `parts` a rank's targets are split into: its share of the labelled pixels of the whole
+    batch, so that for per-pixel losses the accumulated step equals the step of the whole batch. Reads the targets: give
+    it those of the host."""
+    if parts * ranks.world == 1:
         return [1.0]
     labelled = [int((part != ignore_index).sum()) for part in target.chunk(parts)]
-    everything = sum(labelled)
-    return [n / everything if everything else 1 / parts for n in labelled]
+    everything = ranks.total(sum(labelled))
+    return [n / everything if everything else 1 / (parts * ranks.world) for n in labelled]
 
 
 def call_loss(loss: nn.Module, name: str, logits: Tensor, target: Tensor, resample: Resample | None) -> Tensor:

@@ -35,6 +35,14 @@ def test_batch_is_a_pure_function_of_key_and_step(split: CachedSplit) -> None:
     assert not torch.equal(other, forward[0][0])
 
 
+def test_some_positions_are_the_same_images(split: CachedSplit) -> None:
+    whole = TrainBatches(split, PROTOCOL, key="k")
+    some = pickle.loads(pickle.dumps(TrainBatches(split, PROTOCOL, key="k", positions=[2, 0])))
+    for step in range(3):
+        for a, b in zip(some.batch(step), whole.batch(step), strict=True):
+            assert torch.equal(a, b[[2, 0]])
+
+
 def test_shapes_types_and_memory(split: CachedSplit) -> None:
     images, targets = TrainBatches(split, PROTOCOL, key="k").batch(0)
     assert (images.shape, images.dtype) == ((3, 3, 10, 12), torch.uint8)
