@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from lossbench.errors import ConfigError
-from lossbench.execution import cellrun
 from lossbench.execution import claim as claims
 from lossbench.execution.claim import Claim
 from lossbench.execution.spec import EXIT_BUSY, EXIT_DONE, EXIT_UNWRITABLE, Spec
@@ -41,7 +40,7 @@ def train(
     cell, record, counts = make_record()
 
     class Trained:
-        def __init__(self, spec: Spec, *, should_stop: Callable[[], bool]) -> None:
+        def __init__(self, spec: Spec, should_stop: Callable[[], bool]) -> None:
             self.should_stop = should_stop
 
         def run(self) -> Any:
@@ -49,9 +48,10 @@ def train(
                 return None
             return record, counts, [f"image_{i}" for i in range(len(counts))]
 
-    monkeypatch.setattr(cellrun, "CellRun", Trained)
+        def keep(self) -> None: ...
+
     spec = Spec(cell.to_json(), cell.id, results=folder, data_root=folder, cache_root=folder)
-    return run_spec(spec.write())
+    return run_spec(spec.write(), Trained)
 
 
 def run_folder(folder: Path) -> Path:
