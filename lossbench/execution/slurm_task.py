@@ -20,7 +20,7 @@ from pathlib import Path
 from submitit.helpers import Checkpointable
 
 from lossbench.execution import slurm_queue
-from lossbench.execution.oom import oom_kills
+from lossbench.execution.oomkills import oom_kills
 from lossbench.execution.spec import (
     EXIT_CANCELLED,
     EXIT_CHECKPOINTED,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lossbench.execution import oom
+from lossbench.execution import oomkills
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ def test_of_our_own_group(tmp_path: Path, cgroup: str, file: str, text: str) -> 
     events = tmp_path / "groups" / file
     events.parent.mkdir(parents=True)
     events.write_text(text + "oom_kill 3\noom_group_kill 9\n")
-    assert oom.oom_kills(tmp_path, tmp_path / "groups") == 3
+    assert oomkills.oom_kills(tmp_path, tmp_path / "groups") == 3
 
 
 def test_of_the_machine_where_groups_do_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oom, "machines_oom_kills", lambda: 8)
-    assert oom.oom_kills(tmp_path, tmp_path) == 8
+    monkeypatch.setattr(oomkills, "machines_oom_kills", lambda: 8)
+    assert oomkills.oom_kills(tmp_path, tmp_path) == 8
     (tmp_path / "cgroup").write_text("0::/\n")
-    assert oom.oom_kills(tmp_path, tmp_path) == 8
+    assert oomkills.oom_kills(tmp_path, tmp_path) == 8
