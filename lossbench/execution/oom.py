@@ -1,14 +1,34 @@
-"""What the kernel tells of processes it killed for want of memory."""
+"""How often the kernel has killed for want of memory around here: what tells such a death from any other SIGKILL."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+_MACHINE = Path("/proc/vmstat")
 
-def oom_kills() -> int:
-    """How many processes of this machine the kernel has killed for want of memory; 0 where it does not tell."""
+
+def oom_kills(process: Path = Path("/proc/self"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Of this process's own control group, which the processes it starts share; of the whole machine where groups
+    do not tell: there another's death may be taken for ours; 0 where nothing tells."""
     try:
-        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+        lines = (process / "cgroup").read_text(encoding="ascii").splitlines()
     except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+        lines = []
+    for line in lines:  # `4:memory:/path` (version 1), `0::/path` (version 2)
+        number, controllers, path = line.split(":", 2)
+        file = None
+        if "memory" in controllers.split(","):
+            file = groups / "memory" / path.lstrip("/") / "memory.oom_control"
+        elif number == "0" and not controllers:
+            file = groups / path.lstrip("/") / "memory.events"
+        if file is not None and (count := _count(file)) is not None:
+            return count
+    return _count(_MACHINE) or 0
+
+
+def _count(file: Path) -> int | None:
+    try:
+        lines = file.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)

@@ -22,6 +22,7 @@ from submitit.helpers import Checkpointable
 from lossbench.execution import slurm_queue
 from lossbench.execution.oom import oom_kills
 from lossbench.execution.spec import (
+    EXIT_BUSY,
     EXIT_CANCELLED,
     EXIT_CHECKPOINTED,
     EXIT_FAILED,
@@ -91,8 +92,7 @@ class _Worker:
 
     def stop(self) -> None:
         # Never SIGTERM: Slurm may have sent it one already, and a second ends it.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, signal.SIGUSR2)
+        self._process.send_signal(signal.SIGUSR2)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -131,14 +131,16 @@ def run_task(submission: Submission, specs: Sequence[Path], minutes: float | Non
                 _limit(worker, minutes)
                 continue
             workers.remove(worker)
-            if code == EXIT_CHECKPOINTED and not worker.late and not submission.asked(worker.cell):
-                going_on.append(worker)
+            # A cell that another holds may be free when the task is back: a dead node's claim outlives it for a while.
+            back = code in (EXIT_CHECKPOINTED, EXIT_BUSY)
+            if back and not worker.late and not submission.asked(worker.cell):
+                going_on.append((worker.cell, code))
             else:
                 submission.ended(worker.cell, _told(submission, worker, code, minutes))
         passed_on = signals
     if going_on and not slurm_queue.requeue(submission.job):
-        for worker in going_on:
-            submission.ended(worker.cell, EXIT_CHECKPOINTED)
+        for cell, code in going_on:
+            submission.ended(cell, code)
 
 
 def _limit(worker: _Worker, minutes: float | None) -> None:
@@ -153,7 +155,7 @@ def _limit(worker: _Worker, minutes: float | None) -> None:
 
 def _told(submission: Submission, worker: _Worker, code: int, minutes: float | None) -> int:
     """What to say of a worker that has ended."""
-    left = code in (EXIT_CHECKPOINTED, -signal.SIGKILL)
+    left = code in (EXIT_CHECKPOINTED, EXIT_BUSY, -signal.SIGKILL)
     if left and worker.late is not None:
         error = {
             "kind": "Timeout",
