@@ -38,6 +38,8 @@ from lossbench.training.ranks import ALONE, Ranks
 SETTLE_S, LEAVE_S = 0.5, 5.0
 #: Seconds between looks at how many processes the kernel has killed for want of memory.
 OOM_S = 1.0
+#: Seconds a rank that failed leaves for the news of its worker's end.
+CLEAN_S = 0.2
 #: Seconds ranks have to leave after the last word.
 END_S = 30.0
 
@@ -183,7 +185,6 @@ def main(folder: Path, rank: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
-    worker = os.getppid()
     threading.Thread(target=_follow_worker, args=(folder,), daemon=True).start()
     try:
         from lossbench.execution.cellrun import CellRun
@@ -195,10 +196,8 @@ def main(folder: Path, rank: int) -> int:
         CellRun(spec, ranks=group).run()
     except BaseException as error:
         traceback.print_exc()
-        if os.getppid() != worker:  # which is why: nobody reads the reason, or cleans up
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            write_json(folder / f"rank{rank}.json", describe_error(error))
+        write_json(folder / f"rank{rank}.json", describe_error(error))
+        time.sleep(CLEAN_S)  # if the worker's end is why, `_follow_worker` cleans up
         return EXIT_FAILED
     with contextlib.suppress(Exception):  # nothing is left to be lost
         group.close()
