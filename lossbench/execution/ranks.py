@@ -36,6 +36,10 @@ from lossbench.training.ranks import ALONE, Ranks
 
 #: Seconds from a rank's death until all that die with it have died, and until the worker must have noticed by itself.
 SETTLE_S, LEAVE_S = 0.5, 5.0
+#: Seconds between looks at how many processes the kernel has killed for want of memory.
+OOM_S = 1.0
+#: Seconds a rank that failed leaves for the news of its worker's end.
+CLEAN_S = 0.2
 #: Seconds ranks have to leave after the last word.
 END_S = 30.0
 
@@ -86,7 +90,8 @@ class _Others:
     """
 
     def __init__(self, spec: Spec) -> None:
-        self._spec, self._oom_kills = spec, oom_kills()
+        self._spec = spec
+        self._starved: set[int] = set()
         self.folder = Path(tempfile.mkdtemp(prefix="lossbench-"))
         # Without the hashes of the code: a rank takes those of the files that it imports itself.
         write_json(self.folder / "spec.json", asdict(replace(spec, code={})))
@@ -95,12 +100,19 @@ class _Others:
         command = [sys.executable, "-m", "lossbench.execution.ranks", str(self.folder)]
         ranks = range(1, len(spec.devices))
         self._processes = {rank: subprocess.Popen([*command, str(rank)], stdin=subprocess.PIPE) for rank in ranks}
-        for process in self._processes.values():
-            threading.Thread(target=self._watch, args=(process,), daemon=True).start()
+        for rank in ranks:
+            threading.Thread(target=self._watch, args=(rank,), daemon=True).start()
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+    def _watch(self, rank: int) -> None:
         """Wait for a rank to end; if the cell is not over by then, it is now."""
-        if process.wait() == 0 or self._died.is_set() or self._over.is_set():
+        code = None
+        while code is None:
+            kills = oom_kills()  # of the whole machine: only those of its last moments may be its own
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self._processes[rank].wait(OOM_S)
+        if code == -signal.SIGKILL and oom_kills() > kills:
+            self._starved.add(rank)
+        if code == 0 or self._died.is_set() or self._over.is_set():
             return
         self._died.set()
         if self._over.wait(LEAVE_S):
@@ -136,7 +148,7 @@ class _Others:
             failed.exit_code = int(report["exit_code"])
             return failed
         code = codes[rank]
-        if code == -signal.SIGKILL and oom_kills() > self._oom_kills:
+        if rank in self._starved:
             return MemoryError(f"{who} was ended by the system")
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return RankLost(f"{who} {how}", hint="its last words, if any, are in log.txt in the run folder")
@@ -173,7 +185,6 @@ def main(folder: Path, rank: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
-    worker = os.getppid()
     threading.Thread(target=_follow_worker, args=(folder,), daemon=True).start()
     try:
         from lossbench.execution.cellrun import CellRun
@@ -185,10 +196,8 @@ def main(folder: Path, rank: int) -> int:
         CellRun(spec, ranks=group).run()
     except BaseException as error:
         traceback.print_exc()
-        if os.getppid() != worker:  # which is why: nobody reads the reason, or cleans up
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            write_json(folder / f"rank{rank}.json", describe_error(error))
+        write_json(folder / f"rank{rank}.json", describe_error(error))
+        time.sleep(CLEAN_S)  # if the worker's end is why, `_follow_worker` cleans up
         return EXIT_FAILED
     with contextlib.suppress(Exception):  # nothing is left to be lost
         group.close()
