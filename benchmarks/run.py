@@ -1,6 +1,7 @@
 """Speed of lossbench against its peers: `python benchmarks/run.py [GROUP...]`.
 
-Without a name all groups run, but for the long ones (`scale`). Peers are the extra `bench`; a missing one is skipped by name.
+Without a name all groups run, but for the long ones (`scale`). Peers are the extra `bench`; a missing one is skipped by
+name.
 """
 
 from __future__ import annotations
