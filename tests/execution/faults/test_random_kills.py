@@ -31,7 +31,8 @@ class Chaos:
     """Schedulers of one suite, and the hand that kills them and theirs."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.results, self.random = folder, folder / "results", random.Random(seed)
+        self.folder, self.results = folder, folder / "results"
+        self.seed, self.random = seed, random.Random(seed)
         self.suite = write_suite(folder / "suite.yaml", CELLS)
         self.schedulers: list[subprocess.Popen[bytes]] = []
         self.faults: Counter[str] = Counter()
@@ -71,7 +72,7 @@ class Chaos:
             return False
         fault = self.random.choices(
             ["kill worker", "stop worker", "kill server", "kill scheduler", "stop scheduler", "second scheduler"],
-            [12, 6, 2, 0.7, 0.7, 0.7],
+            [10, 5, 4, 1.5, 1.5, 1.5],
         )[0]
         if fault == "kill scheduler":
             scheduler.kill()
@@ -161,9 +162,7 @@ def test_exactly_200_records_whatever_is_killed(chaos: Chaos) -> None:
             break
         chaos.start()
         chaos.end()
-    print(dict(chaos.faults), (chaos.folder / "stderr.txt").read_text()[-2000:])
-    assert sum(chaos.faults.values()) > 20
-
+    print(f"seed {chaos.seed}:", dict(chaos.faults), (chaos.folder / "stderr.txt").read_text()[-2000:])
     cells = load_suite(chaos.suite).cells()
     store = Store(chaos.results)
     assert sorted(chaos.seen) == sorted(store.record_path(cell) for cell in cells)
@@ -182,3 +181,4 @@ def test_exactly_200_records_whatever_is_killed(chaos: Chaos) -> None:
         stored[cell] += what == "stored"
     assert begun_after == []
     assert max(stored.values()) == 1
+    assert sum(chaos.faults.values()) >= 10  # some 40 when the machine has time
