@@ -98,7 +98,8 @@ def _rows(name: str, sizes: Sequence[Size]) -> list[Row]:
 
 
 def draw(table: Table, path: Path) -> None:
-    """Time and peak memory over the number of cells, both axes logarithmic; a grey line grows linearly."""
+    """CPU time (it does not depend on what else the machine does) and peak memory over the number of cells; a grey line
+    grows linearly."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -109,11 +110,11 @@ def draw(table: Table, path: Path) -> None:
     for name in names:
         rows = [row for row in table.rows if row.name.rpartition(", ")[0] == name]
         cells = [float(row.extra["cells"]) for row in rows]
-        seconds = [row.ms.median / 1000 for row in rows if row.ms is not None]
+        seconds = [float(row.extra["CPU ms a cell"]) * float(row.extra["cells"]) / 1000 for row in rows]
         times.plot(cells, [seconds[0] * count / cells[0] for count in cells], color="0.8", linewidth=3, zorder=0)
         times.plot(cells, seconds, marker="o", label=name)
         memory.plot(cells, [float(row.extra["peak MiB"]) for row in rows], marker="o", label=name)
-    for axes, title in ((times, "wall time, s (grey: linear growth)"), (memory, "peak memory, MiB")):
+    for axes, title in ((times, "CPU time, s (grey: linear growth)"), (memory, "peak memory, MiB")):
         axes.set(xscale="log", xlabel="cells of the suite", title=title)
         axes.grid(alpha=0.3)
     times.set_yscale("log")

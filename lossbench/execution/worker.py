@@ -74,7 +74,7 @@ class Running(Protocol):
         """Record, per-image counts, image names; None when it was stopped and has left a checkpoint."""
 
     def keep(self) -> None:
-        """Leave a checkpoint of what is trained to the end, if it is. Never raises."""
+        """Leave a checkpoint of what is trained to the end, if it is."""
 
 
 #: Makes a cell's run of its spec and of what to ask whether to stop.
@@ -151,7 +151,8 @@ def _run(spec: Spec, store: Store, make: Make, should_stop: StopFlag, claim: Cla
         limits.lift_memory_limit()
         traceback.print_exc()
         if cell_run is not None and not claim.lost:
-            cell_run.keep()
+            with contextlib.suppress(Exception):
+                cell_run.keep()
         try:
             if not claim.lost:  # else the folder is another worker's now
                 write_json(error_file, describe_error(error))

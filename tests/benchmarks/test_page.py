@@ -1,9 +1,11 @@
-"""docs/performance.md shows the figures of docs/performance.json, and no others."""
+"""docs/performance.md shows the figures of docs/performance.json, and no others; docs/reliability.md those of
+docs/scale.json."""
 
 import json
 import re
 from pathlib import Path
 
+from benchmarks import scale
 from benchmarks.measure import Table
 from benchmarks.run import GROUPS, markdown
 
@@ -19,6 +21,18 @@ def test_every_table_of_the_page_is_a_print_of_the_stored_report() -> None:
         assert markdown(table) in page, table.title
     titles = re.findall(r"^\*\*(.+)\*\*$", page, flags=re.MULTILINE)
     assert sorted(titles) == sorted(table.title for table in tables)
+
+
+def test_the_page_on_reliability_shows_the_stored_growth() -> None:
+    (stored,) = json.loads((DOCS / "scale.json").read_text())["groups"]["scale"]
+    table = Table.from_json(stored)
+    assert markdown(table) in (DOCS / "reliability.md").read_text()
+    assert table.to_json() == stored
+
+
+def test_the_figure_of_growth_can_be_drawn_anew(tmp_path: Path) -> None:
+    scale.main(str(DOCS / "scale.json"), str(tmp_path / "scale.svg"))
+    assert (tmp_path / "scale.svg").read_text().rstrip().endswith("</svg>")
 
 
 def test_a_stored_table_comes_back_whole() -> None:

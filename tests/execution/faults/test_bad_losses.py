@@ -26,7 +26,7 @@ CGROUP = Path("/sys/fs/cgroup/memory")
 BODIES = {
     "hangs_in_python": "while call == 2: pass",
     "hangs_in_c": "if call == 2: ctypes.PyDLL(None).sleep(600)",  # PyDLL keeps the interpreter's lock
-    "leaks": "self.kept = [*getattr(self, 'kept', []), torch.empty(100_000_000)]",
+    "leaks": "self.kept = [*getattr(self, 'kept', []), torch.empty(150_000_000)]",
     "segfaults": "ctypes.string_at(0)",
     "prints": "if not call: print('adj', Path('/proc/self/oom_score_adj').read_text(), flush=True)\n"
     "for number in range(100): print(f'call {call} ' + 'x' * 100_000)",

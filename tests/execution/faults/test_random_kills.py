@@ -22,8 +22,8 @@ from lossbench.suite import load_suite
 from tests.execution.faults.journal import JOURNAL
 
 CELLS, SLOTS = 200, 4
-#: Seconds of faults; then the suite is run to its end undisturbed.
-CHAOS_S = 15.0
+#: Seconds of faults at the most; then the suite is run to its end undisturbed.
+CHAOS_S = 120.0
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -31,7 +31,8 @@ class Chaos:
     """Schedulers of one suite, and the hand that kills them and theirs."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.results, self.random = folder, folder / "results", random.Random(seed)
+        self.folder, self.results = folder, folder / "results"
+        self.seed, self.random = seed, random.Random(seed)
         self.suite = write_suite(folder / "suite.yaml", CELLS)
         self.schedulers: list[subprocess.Popen[bytes]] = []
         self.faults: Counter[str] = Counter()
@@ -49,16 +50,29 @@ class Chaos:
             )
         )
 
-    def one_fault(self) -> None:
+    def lines(self) -> int:
+        """Of the journal: how far the suite is."""
+        try:
+            return (self.folder / JOURNAL).read_bytes().count(b"\n")
+        except FileNotFoundError:
+            return 0
+
+    def revive(self) -> None:
+        """Start the suite again when nobody runs it."""
         self.schedulers = [process for process in self.schedulers if process.poll() is None]
         if not self.schedulers:
             self.start()
+
+    def one_fault(self) -> bool:
+        """Do harm; False when there is nothing to do it to yet."""
         scheduler = self.random.choice(self.schedulers)
         servers = [pid for pid in children(scheduler.pid) if b"forkserver" in command_line(pid)]
         workers = [pid for server in servers for pid in children(server)]
+        if not workers:
+            return False
         fault = self.random.choices(
             ["kill worker", "stop worker", "kill server", "kill scheduler", "stop scheduler", "second scheduler"],
-            [12, 6, 2, 0.7, 0.7, 0.7],
+            [10, 5, 4, 1.5, 1.5, 1.5],
         )[0]
         if fault == "kill scheduler":
             scheduler.kill()
@@ -66,13 +80,14 @@ class Chaos:
             scheduler.terminate()
         elif fault == "second scheduler" and len(self.schedulers) < 2:
             self.start()
-        elif fault == "kill server" and servers:
+        elif fault == "kill server":
             send(self.random.choice(servers), signal.SIGKILL)
-        elif fault.endswith("worker") and workers:
+        elif fault.endswith("worker"):
             send(self.random.choice(workers), signal.SIGKILL if fault.startswith("kill") else signal.SIGTERM)
         else:
-            return
+            return False
         self.faults[fault] += 1
+        return True
 
     def look(self) -> None:
         """Remember each record as it was when first seen."""
@@ -132,10 +147,14 @@ def chaos(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Chaos]:
 @pytest.mark.parametrize("chaos", [1], indirect=True)
 def test_exactly_200_records_whatever_is_killed(chaos: Chaos) -> None:
     chaos.start()
+    chaos.start()  # two from the first cell on
     deadline = time.monotonic() + CHAOS_S
+    due = 0
     while time.monotonic() < deadline and len(chaos.seen) < CELLS:
-        time.sleep(chaos.random.uniform(0.02, 0.25))
-        chaos.one_fault()
+        time.sleep(chaos.random.uniform(0.01, 0.1))
+        chaos.revive()
+        if chaos.lines() >= due and chaos.one_fault():  # at the pace of the suite, however slow the machine is
+            due = chaos.lines() + chaos.random.randint(3, 15)
         chaos.look()
     chaos.end()
     for _ in range(4):  # a cell whose worker was killed twice has failed: run again, as a user would
@@ -144,9 +163,7 @@ def test_exactly_200_records_whatever_is_killed(chaos: Chaos) -> None:
             break
         chaos.start()
         chaos.end()
-    print(dict(chaos.faults), (chaos.folder / "stderr.txt").read_text()[-2000:])
-    assert sum(chaos.faults.values()) > 20
-
+    print(f"seed {chaos.seed}:", dict(chaos.faults), (chaos.folder / "stderr.txt").read_text()[-2000:])
     cells = load_suite(chaos.suite).cells()
     store = Store(chaos.results)
     assert sorted(chaos.seen) == sorted(store.record_path(cell) for cell in cells)
@@ -165,3 +182,4 @@ def test_exactly_200_records_whatever_is_killed(chaos: Chaos) -> None:
         stored[cell] += what == "stored"
     assert begun_after == []
     assert max(stored.values()) == 1
+    assert sum(chaos.faults.values()) >= 10  # some 40 when the machine has time
