@@ -110,6 +110,8 @@ class CellRun:
             state = None
         found = canonical_json([made_by, None if state is None else state["step"]])
         ranks.must_agree(found, "code, data or checkpoints")
+        if state is not None and ranks.rank == 0:  # not before every rank has read its own
+            checkpoint.drop_damaged(self.checkpoint_file)
         if state is not None and state.get("devices", 1) == ranks.world:
             self.split = max(self.split, state.get("split", 1))  # what did not fit into memory then does not now
         trainer, init_hash = self._trainer(dataset, train, val)

@@ -242,6 +242,8 @@ class Scheduler:
             job.infrastructure_deaths += 1
             self._observer.said(f"{job.cell.name}: worker {death(code)}; starting it again from its checkpoint")
             self._waiting.add(job, first=True)
+        elif code == EXIT_LOST and (error := read_error(job.spec.run_dir)) is not None:  # it had time to say why
+            self._finish(Outcome(job, "failed", seconds, error))
         elif code < 0 or code in INFRASTRUCTURE_DEATHS:
             self._fail(job, seconds, "Killed", f"worker {death(code)}", None)
         elif code == EXIT_UNWRITABLE:
@@ -259,7 +261,8 @@ class Scheduler:
 
     def _out_of_memory(self, job: Job, seconds: float) -> None:
         """Once more with micro-batches of half the size and twice as many: the same effective batch."""
-        images = job.cell.protocol.batch_size // job.cell.protocol.accumulate
+        protocol = job.cell.protocol
+        images = protocol.batch_size // protocol.accumulate // len(job.spec.devices)
         if job.spec.split == 1 and images % 2 == 0:
             job.spec = replace(job.spec, split=2)
             self._observer.said(

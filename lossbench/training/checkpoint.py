@@ -68,22 +68,31 @@ def load(path: Path) -> dict[str, Any] | None:
     starts anew: a damaged checkpoint must cost time, not the run). Nothing in a file is executed (weights_only)."""
     for file in (path, previous(path)):
         try:
-            if not file.is_file():
-                continue
-            with zipfile.ZipFile(file) as archive:  # torch does not look at the checksums
-                damaged = archive.testzip()
-            if damaged is not None:
-                raise zipfile.BadZipFile(f"{damaged} is damaged")
-            state = _load(file)
+            if file.is_file():
+                _require_whole(file)
+                return _load(file)
         except UNREADABLE as error:
             # Not torch's words: they advise to load it in a way that runs what is in it.
             print(f"checkpoint {file} cannot be read ({type(error).__name__}): passed over", flush=True)
-            continue
-        if file != path:  # it must not be the damaged one that the next one written keeps
-            with contextlib.suppress(OSError):
-                os.replace(file, path)
-        return state
     return None
+
+
+def drop_damaged(path: Path) -> None:
+    """Put the checkpoint before in the place of a damaged one: that must not be what the next `save` keeps."""
+    try:
+        if path.is_file():
+            _require_whole(path)
+    except UNREADABLE:
+        with contextlib.suppress(OSError):
+            os.replace(previous(path), path)
+
+
+def _require_whole(file: Path) -> None:
+    """Raises BadZipFile or OSError. torch does not look at the checksums."""
+    with zipfile.ZipFile(file) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} is damaged")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class FakeExecutor:
 
     def __init__(self, slots: int, script: dict[str, list[Callable[[FakeHandle], int | None]]]) -> None:
         self.slots, self.free, self.script = slots, slots, script
+        self.devices: tuple[str, ...] = ("cpu",)
         self.submitted: list[str] = []
         self.handles: list[FakeHandle] = []
         self.left: dict[str, FakeHandle] = {}
@@ -92,7 +93,7 @@ class FakeExecutor:
         if not self.free:
             return None
         self.free -= 1
-        return Place(("cpu",))
+        return Place(self.devices)
 
     def release(self, place: Place) -> None:
         self.free += 1
@@ -168,10 +169,12 @@ def world(tmp_path: Path) -> Any:
 
         def __init__(self) -> None:
             self.left: dict[Job, Any] = {}
+            self.places: tuple[str, ...] = ("cpu",)
 
         def run(self, script: dict[Job, list[Any]] | list[tuple[Job, list[Any]]], slots: int = 2) -> list[Outcome]:
             pairs = list(script)
             self.executor = FakeExecutor(slots, {job.cell.id: list(acts) for job, acts in pairs})
+            self.executor.devices = self.places
             self.executor.left = {job.cell.id: FakeHandle(act) for job, act in self.left.items()}
             self.scheduler = Scheduler(self.executor, self.store, self.watch, grace_s=0.2)  # type: ignore[arg-type]
             return self.scheduler.run([job for job, _ in pairs])
@@ -250,6 +253,23 @@ def test_a_cell_that_gets_on_outlives_any_number_of_machines(world: Any) -> None
     attempts = [*(lost_at(steady, step) for step in (1, 2, 3, 4)), world.finishes(steady)]
     outcomes = world.run([(steady, attempts), (stuck, [lost_at(stuck, 5)] * 3)])
     assert {o.job.cell.loss.name: o.status for o in outcomes} == {"steady": "done", "stuck": "failed"}
+
+
+def test_a_worker_that_could_say_why_it_was_lost_is_believed(world: Any) -> None:
+    job = world.job()
+
+    def says_why(handle: FakeHandle) -> int:
+        write_json(job.spec.run_dir / "error.json", {"kind": "RankLost", "message": "rank 1 was killed"})
+        return EXIT_LOST
+
+    outcome = world.run([(job, [exits(EXIT_LOST), says_why])])[0]
+    assert outcome.error["message"] == "rank 1 was killed"
+
+
+def test_micro_batches_that_one_device_cannot_halve_are_not_split(world: Any) -> None:
+    job = world.job()
+    world.places = ("cpu",) * 8
+    assert world.run([(job, [exits(EXIT_OUT_OF_MEMORY)])])[0].error["kind"] == "OutOfMemory"
 
 
 def test_a_segfault_is_the_cells_own_and_not_tried_again(world: Any) -> None:

@@ -48,8 +48,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damag
     else:
         path.write_bytes(whole[: len(whole) // 2] if damage == "truncated" else b"\xff" * len(whole))
     assert (checkpoint.load(path) or {})["step"] == 1
+    checkpoint.drop_damaged(path)
     checkpoint.save(path, {"step": 7})
     assert (checkpoint.load(path) or {})["step"] == 7
+    path.write_bytes(b"")  # what the next one kept is not the damaged one
+    assert (checkpoint.load(path) or {})["step"] == 1
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
