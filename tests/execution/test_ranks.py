@@ -100,9 +100,11 @@ def pid_of(handle: LocalHandle) -> int:
 
 
 def rank_of(handle: LocalHandle) -> int:
-    """The process id of the one other rank, found as a child of the worker."""
+    """The process id of the one other rank, found among the children of the worker (one is its guard)."""
     worker = pid_of(handle)
-    return int(Path(f"/proc/{worker}/task/{worker}/children").read_text().split()[0])
+    children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+    (rank,) = (pid for pid in children if b"lossbench.execution.ranks" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    return int(rank)
 
 
 def training(spec: Spec, handle: LocalHandle) -> None:
