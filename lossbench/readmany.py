@@ -36,12 +36,16 @@ class Unreadable:
     warning: str
 
 
+class UnreadableRecordError(RecordError):
+    """The disk did not give the record: nothing is known of it, and it must not be overwritten."""
+
+
 def read_record(path: Path | str) -> Record:
     """The record in a file. Raises RecordError (NewerSchemaError) that names it."""
     try:
         return Record.from_json(files.read(path))
     except OSError as error:
-        raise RecordError(f"{path}: {error.strerror or error}") from None
+        raise UnreadableRecordError(f"{path}: {error.strerror or error}") from None
     except RecordError as error:
         raise type(error)(f"{path}: {error.message}", hint=error.hint) from None
 

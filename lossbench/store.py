@@ -25,7 +25,7 @@ from lossbench import files
 from lossbench.cells import Cell
 from lossbench.errors import ConfigError, RecordError, SetupError, UnknownNameError
 from lossbench.index import IndexUse, read_table
-from lossbench.readmany import read_record
+from lossbench.readmany import UnreadableRecordError, read_record
 from lossbench.records import NewerSchemaError, Record
 from lossbench.runtable import RunTable
 from lossbench.scan import json_files, walk_order
@@ -82,11 +82,11 @@ class Store:
     # --- reading ---
 
     def has(self, cell: Cell) -> bool:
-        """Whether the cell is done. A truncated or invalid file is not (it will be replaced); a record of a newer
-        schema is (it must not be)."""
+        """Whether the cell is done. A truncated or invalid file is not (it will be replaced); one that must not be
+        replaced is: of a newer schema, or a file that the disk does not give now."""
         try:
             return self.load(cell) is not None
-        except NewerSchemaError:
+        except (NewerSchemaError, UnreadableRecordError, OSError):
             return True
         except RecordError:
             return False
@@ -162,18 +162,22 @@ class Store:
         counts and cell do not belong together. On any error the store is as it was.
         """
         path = self.record_path(cell)
-        if record.id != cell.id:
-            raise RecordError(f"the record {record.id} is not one of the cell {cell.id} ({cell.name})")
-        text = record.to_json()
-        Record.from_json(text)  # what cannot be read back is not written
-        sidecar = sidecar_bytes(record, np.asarray(per_image), image_names)
+        text, sidecar = _contents(cell, record, per_image, image_names)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             files.replace(path.with_suffix(".npz"), sidecar)
-            files.replace(path, text.encode())
+            files.replace(path, text)
         except OSError as error:
             raise _not_writable(path, error) from error
         return path
+
+    def write_first(self, cell: Cell, record: Record, per_image: ArrayLike, image_names: Sequence[str]) -> bool:
+        """As `write`, but a sound record that is there already, or comes at this moment, stays: False then."""
+        (added,) = self.add([(record, *_contents(cell, record, per_image, image_names))])
+        if not added and not self.has(cell):  # what is there is damaged
+            self.write(cell, record, per_image, image_names)
+            return True
+        return added
 
     def add(self, records: Iterable[tuple[Record, bytes, bytes | None]]) -> list[bool]:
         """Write records that are not there yet, each with the bytes of its JSON file and of its sidecar. Nothing is
@@ -242,6 +246,15 @@ class Store:
 
 
 # --- files ---
+
+
+def _contents(cell: Cell, record: Record, per_image: ArrayLike, image_names: Sequence[str]) -> tuple[bytes, bytes]:
+    """The bytes of the record and of its sidecar. Raises RecordError."""
+    if record.id != cell.id:
+        raise RecordError(f"the record {record.id} is not one of the cell {cell.id} ({cell.name})")
+    text = record.to_json()
+    Record.from_json(text)  # what cannot be read back is not written
+    return text.encode(), sidecar_bytes(record, np.asarray(per_image), image_names)
 
 
 def _settle(path: Path, text: Path, counts: Path | None = None) -> bool:

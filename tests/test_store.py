@@ -280,3 +280,29 @@ def test_a_record_that_is_set_aside_is_kept_and_its_cell_is_to_do_again(store):
     kept = [path.suffix for path in (store.root / "replaced").rglob("*") if path.is_file()]
     assert sorted(kept) == [".json", ".json", ".npz", ".npz"]
     assert store.read_all() == ([], [])
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE])
+def test_a_record_that_the_disk_does_not_give_now_is_not_overwritten(tmp_path, monkeypatch, number):
+    store = Store(tmp_path)
+    cell, record, per_image = make_record()
+    store.write(cell, record, per_image, [f"image_{i}" for i in range(len(per_image))])
+
+    def fails(path):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("lossbench.files._read", fails)
+    assert store.has(cell)
+
+
+def test_the_first_record_stays_and_a_damaged_one_does_not(tmp_path):
+    store = Store(tmp_path)
+    cell, record, per_image = make_record(quality=0.8)
+    _, other, other_counts = make_record(quality=0.5)
+    names = [f"image_{i}" for i in range(len(per_image))]
+    assert store.write_first(cell, record, per_image, names)
+    assert not store.write_first(cell, other, other_counts, names)
+    assert (store.load(cell).confusion == record.confusion).all()
+    store.record_path(cell).write_text("{")
+    assert store.write_first(cell, other, other_counts, names)
+    assert (store.load(cell).confusion == other.confusion).all()

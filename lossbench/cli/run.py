@@ -109,7 +109,7 @@ def run(
     store = open_store(results.absolute())
     store.ensure_writable()
     cells = loaded.cells()
-    todo = _to_run(cells, loaded, store, rerun_stale=rerun_stale)
+    todo, rerun = _to_run(cells, loaded, store, rerun_stale=rerun_stale)
     options = RunOptions(
         results=store.root,
         data_root=find_data_root(data_root),
@@ -124,6 +124,7 @@ def run(
         checkpoint_every_s=checkpoint_every,
         keep=tuple(keep or ()),
         keep_images=keep_images,
+        rerun=rerun,
         suite=loaded.name,
         command=shlex.join(["lossbench", *sys.argv[1:]]),
     )
@@ -136,9 +137,11 @@ def run(
     raise typer.Exit(exit_code(outcomes))
 
 
-def _to_run(cells: Sequence[Cell], suite: Suite, store: Store, *, rerun_stale: bool) -> list[Cell]:
-    """Cells without a record. Those made by other code are named; with `rerun_stale` their records are set aside
-    and they run too."""
+def _to_run(
+    cells: Sequence[Cell], suite: Suite, store: Store, *, rerun_stale: bool
+) -> tuple[list[Cell], frozenset[str]]:
+    """Cells without a record. Those made by other code are named; with `rerun_stale` they run too, and their ids come
+    second: their records are set aside when they can be made anew."""
     from lossbench.history import StoreHistory
 
     history = StoreHistory(store, suite.registries)
@@ -151,14 +154,12 @@ def _to_run(cells: Sequence[Cell], suite: Suite, store: Store, *, rerun_stale: b
         elif history.stale_reasons(cell):
             stale.append(cell)
     if stale and rerun_stale:
-        for cell in stale:
-            store.set_aside(cell)
         chosen = {cell.id for cell in (*todo, *stale)}
-        return [cell for cell in cells if cell.id in chosen]
+        return [cell for cell in cells if cell.id in chosen], frozenset(cell.id for cell in stale)
     if stale:
         reasons = sorted({reason for cell in stale for reason in history.stale_reasons(cell)})
         warn(f"{len(stale)} records were made by other code ({'; '.join(reasons)}); --rerun-stale makes them anew")
-    return todo
+    return todo, frozenset()
 
 
 def _place(options: RunOptions, cells: int) -> str:

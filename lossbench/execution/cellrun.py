@@ -143,6 +143,7 @@ class CellRun:
             return None
         peak, kind = peak_memory_mb(self.device)
         memory = ranks.most(peak), kind
+        ranks.over()
         if ranks.rank:
             return None
         kept.finish(protocol.eval_split)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import secrets
@@ -49,8 +50,8 @@ class _Claim:
 
     def holds(self, now: Callable[[], float]) -> bool:
         """Args: now: the server's time, asked only where it matters."""
-        if not self.touched:
-            return False
+        if not self.touched or math.isinf(self.touched):
+            return bool(self.touched)
         lives = self.process.lives()
         return now() - self.touched <= STALE_S if lives is None else lives
 
@@ -150,6 +151,8 @@ def _highest(folder: Path) -> _Claim | None:
             number, path = max(_claims(folder))
         except (ValueError, FileNotFoundError, NotADirectoryError):
             return None
+        except OSError:  # another user's folder, a server that cannot be reached: what is not known is not free
+            return _Claim(0, _UNKNOWN, math.inf)
         try:
             # Opened, not just asked for its time: only then a network's file system asks the server.
             with open(path, "rb") as file:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 #: Of 1000: a worker goes before the scheduler, the fork server, and whatever else runs on the machine.
 OOM_SCORE = 500
+_limited = False
 
 
 def killed_first() -> None:
@@ -24,9 +25,16 @@ def limit_memory(gb: float) -> None:
 
     Private writable memory counts, whether touched or not; mapped files (the decoded data) do not.
     """
+    global _limited
     has = _data_bytes()
     if has is not None:
+        _limited = True
         _set_soft(has + int(gb * 1e9))
+
+
+def limited() -> bool:
+    """Whether this process has, or had, such a limit."""
+    return _limited
 
 
 def lift_memory_limit() -> None:

@@ -52,12 +52,15 @@ class LocalHandle:
         return self._orphan is not None and not connection.wait([self._orphan], 0)
 
     def stop(self) -> None:
-        """Ask it to checkpoint and leave."""
-        self._signal(signal.SIGTERM)
+        """Ask it to checkpoint and leave. Not by SIGTERM: a shutdown sends that to workers as well, and a second one
+        ends them."""
+        self._signal(signal.SIGUSR2)
 
     def terminate(self) -> None:
-        """The second SIGTERM ends a worker that did not heed the first."""
-        self._signal(signal.SIGTERM)
+        """The second SIGTERM ends a worker, if it hears any."""
+        for _ in range(2):
+            self._signal(signal.SIGTERM)
+            time.sleep(0.02)  # two that arrive together are one
 
     def kill(self) -> None:
         """End it and everything it started."""

@@ -69,9 +69,13 @@ def team(spec: Spec) -> Iterator[Ranks]:
 
     others = _Others(spec)
     try:
-        group = Group(others.folder, rank=0, world=len(spec.devices), device=require_device(spec.device))
+        group = Group(
+            others.folder, rank=0, world=len(spec.devices), device=require_device(spec.device), on_over=others.let_go
+        )
         yield group
-        group.close()
+        others.let_go()
+        with contextlib.suppress(Exception):  # what the cell came to is in hand
+            group.close()
         others.see_off()
     except BaseException as error:
         reason = others.reason(error)
@@ -128,7 +132,7 @@ class _Others:
     def reason(self, error: BaseException) -> BaseException | None:
         """The death of another rank, if that is why this one raised `error`; None when the fault is its own: a lost
         connection is a RuntimeError."""
-        if not isinstance(error, RuntimeError) or is_out_of_memory(error):
+        if not isinstance(error, RuntimeError) or is_out_of_memory(error) or self._over.is_set():
             return None
         return self._death() if self._died.wait(2 * SETTLE_S) else None
 
@@ -160,9 +164,12 @@ class _Others:
             return None
         return report
 
-    def see_off(self) -> None:
-        """Wait for them to leave after the last word. What becomes of them now changes nothing any more."""
+    def let_go(self) -> None:
+        """After the last word: what becomes of them now changes nothing any more."""
         self._over.set()
+
+    def see_off(self) -> None:
+        """Wait for them to leave."""
         deadline = time.monotonic() + END_S
         for process in self._processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -86,11 +86,13 @@ class Scheduler:
             try:
                 for job in jobs:
                     self._take(job)
-                while self._waiting or self._running:
+                while (self._waiting or self._running) and self.interrupts <= 2:
                     self._tick()
             finally:
-                for running in self._running:
-                    running.handle.kill()
+                for running in self._running:  # of a third Ctrl-C, or of a bug: nobody waits for them any more
+                    with suppress(OSError):
+                        running.handle.kill()
+                    self._finish(Outcome(running.job, "interrupted", running.seconds))
                 self._executor.close()
         return self._outcomes
 
@@ -156,6 +158,8 @@ class Scheduler:
     def _written(self, job: Job, place: Place) -> Path | None:
         """The job's spec file, written; None when it could not be."""
         job.spec = replace(job.spec, devices=place.devices, threads=place.threads)
+        with suppress(OSError):  # an older attempt's: this one may end without a word
+            (job.spec.run_dir / "error.json").unlink(missing_ok=True)
         try:
             return job.spec.write()
         except OSError as error:  # a full disk: running cells go on
@@ -193,7 +197,10 @@ class Scheduler:
         """Hard time limit, escalating: ask for a checkpoint, tell it to leave, kill. Counted from its start, not from
         when a cluster's queue took it."""
         now = time.monotonic()
-        if running.started is None and running.handle.running():
+        if not running.handle.running():
+            if running.asked is None:
+                running.started = None  # a cluster took it back into its queue
+        elif running.started is None:
             running.started = now
             self._observer.started(running.job)
         minutes = running.job.request.minutes

@@ -31,6 +31,7 @@ class RunOptions:
     Attributes:
         executor: "local", "slurm" or "ray".
         address: of a Ray cluster; None: this machine.
+        rerun: ids of cells whose records, made by other code, are set aside and made anew.
     """
 
     results: Path
@@ -46,6 +47,7 @@ class RunOptions:
     checkpoint_every_s: float = 60.0
     keep: tuple[str, ...] = ()
     keep_images: int = KEEP_IMAGES
+    rerun: frozenset[str] = frozenset()
     suite: str = ""
     command: str = ""
 
@@ -158,6 +160,9 @@ def _prepare(
                 job.spec.write()
                 write_json(job.spec.run_dir / "error.json", outcome.error)  # where `status` finds it
             outcomes.append(outcome)
+    for job in jobs:  # not before it is sure that they can be made anew
+        if job.cell.id in options.rerun:
+            Store(options.results).set_aside(job.cell)
     return executor, jobs, outcomes
 
 

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from lossbench.execution.cellrun import CellRun
     from lossbench.records import Record
 
+#: What a worker writes and may leave half written.
+_UNFINISHED = ("checkpoint.*.tmp", "error.*.tmp", "model.*.tmp")
 #: Signals that mean: checkpoint and leave. SIGUSR2 is what Slurm's pre-emption sends.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
@@ -102,10 +105,22 @@ def run_spec(path: Path, make: Make | None = None) -> int:
                 return EXIT_BUSY if claim.lost and code != EXIT_DONE else code
     except Busy:
         return EXIT_BUSY
+    except (ValueError, TypeError, KeyError):  # no spec, or one of another version
+        return EXIT_FAILED
     except (OSError, SetupError) as error:  # not even the claim: a full or read-only disk, a folder that is gone
         cause = error if isinstance(error, OSError) else error.__cause__
         shortage = isinstance(cause, OSError) and cause.errno in (errno.EAGAIN, errno.ENOMEM)
         return EXIT_LOST if shortage else EXIT_UNWRITABLE
+
+
+class ClaimLost(Exception):
+    """Another process has taken the cell over: its folder is not ours any more, not even for a checkpoint."""
+
+
+def _asked_to_stop(should_stop: Callable[[], bool], claim: Claim) -> bool:
+    if claim.lost:
+        raise ClaimLost
+    return should_stop()
 
 
 class _CellOnItsDevices:
@@ -132,20 +147,20 @@ def _run(spec: Spec, store: Store, make: Make, should_stop: StopFlag, claim: Cla
     faulthandler.enable()
     print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} pid {os.getpid()}", flush=True)
     error_file = spec.run_dir / "error.json"
-    _remove(error_file, *spec.run_dir.glob("*.tmp"))  # of a worker that was killed while it wrote
+    # Of a worker that was killed while it wrote; what others write at this moment has other names.
+    _remove(error_file, *(file for kind in _UNFINISHED for file in spec.run_dir.glob(kind)))
     limits.killed_first()
     cell_run = None
     try:
         spec = replace(spec, devices=devices.resolve(spec.devices))
         if spec.memory_gb is not None and set(spec.devices) == {"cpu"}:
             limits.limit_memory(spec.memory_gb)
-        cell_run = make(spec, lambda: should_stop() or claim.lost)
+        cell_run = make(spec, partial(_asked_to_stop, should_stop, claim))
         outcome = cell_run.run()
         if outcome is None:
             return EXIT_CHECKPOINTED
         record, per_image, names = outcome
-        if not store.has(spec.parse_cell()):  # who took this cell over, or a merge, was faster: theirs stays
-            store.write(spec.parse_cell(), record, per_image, names)
+        store.write_first(spec.parse_cell(), record, per_image, names)  # a merge may have been faster: theirs stays
     except BaseException as error:
         # The one place where anything a cell may raise ends: it is reported, and no other cell is touched.
         limits.lift_memory_limit()
@@ -204,7 +219,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         or isinstance(error, MemoryError)
         or "can't allocate memory" in text
         or "not enough memory" in text
-        or "can't start new thread" in text  # no room for its stack
+        or (limits.limited() and "can't start new thread" in text)  # no room for its stack
     )
 
 

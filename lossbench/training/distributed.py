@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -34,10 +35,19 @@ class Group(Ranks):
     Args:
         folder: private to the cell, where the ranks find one another: nothing else on the machine can interfere.
         device: this rank's.
+        on_over: called when the ranks have done the last thing together.
     """
 
-    def __init__(self, folder: Path, *, rank: int, world: int, device: torch.device) -> None:
-        self.rank, self.world = rank, world
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rank: int,
+        world: int,
+        device: torch.device,
+        on_over: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.rank, self.world, self._on_over = rank, world, on_over
         # By the host's name gloo may find an address that is not this machine's, or a network's slow way to itself.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
         nccl = device.type == "cuda" and dist.is_nccl_available()
@@ -82,6 +92,9 @@ class Group(Ranks):
 
     def wait(self) -> None:
         self.total(0)
+
+    def over(self) -> None:
+        self._on_over()
 
     def must_agree(self, text: str, what: str) -> None:
         digest = torch.tensor(list(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)

@@ -56,6 +56,9 @@ class Ranks:
     def wait(self) -> None:
         """For the others to get here."""
 
+    def over(self) -> None:
+        """Nothing is done together any more: what becomes of the others does not matter now."""
+
     def must_agree(self, text: str, what: str) -> None:
         """Raises SetupError, on every rank, when the texts differ. `what` names them."""
 

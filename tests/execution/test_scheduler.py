@@ -460,3 +460,39 @@ def test_deaths_in_words() -> None:
     assert death(-9) == "was killed by SIGKILL"
     assert death(255) == "was lost (exit code 255)"
     assert death(-200) == "was killed by signal 200"
+
+
+def test_time_back_in_a_clusters_queue_does_not_count_either(world: Any) -> None:
+    """A pre-empted cell waits for its next allocation: the limit is that of one attempt."""
+    job = world.job(minutes=0.002)
+    begun = time.monotonic()
+
+    def pre_empted_then_done(handle: FakeHandle) -> int | None:
+        handle.queued = 0.05 < time.monotonic() - begun < 0.3
+        if time.monotonic() - begun < 0.35:
+            return None
+        world.store.put(job.cell.id)
+        return EXIT_DONE
+
+    assert world.run([(job, [pre_empted_then_done])])[0].status == "done"
+    assert world.executor.handles[0].asked == []
+
+
+def test_a_third_ctrl_c_waits_for_nobody(world: Any) -> None:
+    job = world.job()
+
+    def immortal(handle: FakeHandle) -> int | None:
+        world.scheduler.interrupts += 1
+        handle.killed = False  # a cluster that does not answer
+        return None
+
+    outcome = world.run([(job, [immortal])])[0]
+    assert outcome.status == "interrupted"
+    assert world.executor.closed == 1
+
+
+def test_an_old_error_is_not_told_as_the_reason_of_a_new_death(world: Any) -> None:
+    job = world.job()
+    job.spec.run_dir.mkdir(parents=True)
+    write_json(job.spec.run_dir / "error.json", {"message": "last week's", "exit_code": 1})
+    assert "exit code 1" in world.run([(job, [exits(EXIT_FAILED)])])[0].error["message"]
