@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -20,6 +21,19 @@ HINT = "run `python -m tests.docs --write`, and look at what changed"
 def test_every_block_is_what_its_command_prints(page):
     for block in blocks(page):
         assert block.text == expected(block), f"{block}: not what `{block.command}` prints: {HINT}"
+
+
+def test_the_numbers_of_the_answer_are_those_of_its_blocks():
+    """The conclusion of docs/paper.md is prose; but what it quotes stands in a block that a command makes."""
+    page = next(page for page in pages() if page.name == "paper.md")
+    text = page.read_text(encoding="utf-8")
+    _, found, conclusion = text.partition("\n## Conclusion\n")
+    assert found
+    quoted = re.findall(r"(?<![\d.])\d+\.\d+(?:e-\d+)?(?!\d|\.\d)", conclusion)
+    assert len(quoted) > 5
+    known = set(re.findall(r"\d+\.\d+(?:e-\d+)?", "".join(block.text for block in blocks(page))))
+    # 0.3: the margin, which the commands name.
+    assert set(quoted) - known <= {"0.3"}, HINT
 
 
 PAGE = """# A page
