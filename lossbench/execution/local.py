@@ -14,9 +14,9 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from types import ModuleType
 
+from lossbench.execution import oom
 from lossbench.execution.base import Handle, Place, Request
 from lossbench.execution.capacity import Capacity
-from lossbench.execution.oom import oom_kills
 from lossbench.execution.spec import EXIT_LOST, EXIT_OUT_OF_MEMORY, FORK_SERVER, Spec
 from lossbench.execution.worker import forked_main
 
@@ -26,8 +26,8 @@ class LocalHandle:
 
     def __init__(self, process: ForkServerProcess) -> None:
         self._process = process
-        self._oom_kills = oom_kills()
         self._orphan = _pid_file(process.pid)
+        self._look()
 
     def running(self) -> bool:
         return True
@@ -39,14 +39,20 @@ class LocalHandle:
         """
         code = self._process.exitcode
         if code is None or (code == EXIT_LOST and self._alive()):
+            self._look()
             return None
         self._kill_group()
         if self._orphan is not None:
             os.close(self._orphan)
             self._orphan = None
-        if code == -signal.SIGKILL and oom_kills() > self._oom_kills:
+        if code == -signal.SIGKILL and oom.kills(self._counter) > self._kills:
             return EXIT_OUT_OF_MEMORY
         return code
+
+    def _look(self) -> None:
+        """What the kernel has counted up to now where the worker is: a kill since then is most likely its own."""
+        self._counter = oom.counter(Path(f"/proc/{self._process.pid}"))
+        self._kills = oom.kills(self._counter)
 
     def _alive(self) -> bool:
         return self._orphan is not None and not connection.wait([self._orphan], 0)

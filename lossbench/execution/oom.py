@@ -7,9 +7,14 @@ from pathlib import Path
 _MACHINE = Path("/proc/vmstat")
 
 
-def oom_kills(process: Path = Path("/proc/self"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Of this process's own control group, which the processes it starts share; of the whole machine where groups
-    do not tell: there another's death may be taken for ours; 0 where nothing tells."""
+def oom_kills() -> int:
+    """Of this process's own control group, which the processes it starts share; see `counter`."""
+    return kills(counter())
+
+
+def counter(process: Path = Path("/proc/self"), groups: Path = Path("/sys/fs/cgroup")) -> Path:
+    """The file that counts the kills in a process's control group; the machine's where groups do not tell: there
+    another's death may be taken for this one's."""
     try:
         lines = (process / "cgroup").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -21,9 +26,14 @@ def oom_kills(process: Path = Path("/proc/self"), groups: Path = Path("/sys/fs/c
             file = groups / "memory" / path.lstrip("/") / "memory.oom_control"
         elif number == "0" and not controllers:
             file = groups / path.lstrip("/") / "memory.events"
-        if file is not None and (count := _count(file)) is not None:
-            return count
-    return _count(_MACHINE) or 0
+        if file is not None and _count(file) is not None:
+            return file
+    return _MACHINE
+
+
+def kills(file: Path) -> int:
+    """The count in a file of `counter`; 0 where it tells none."""
+    return _count(file) or 0
 
 
 def _count(file: Path) -> int | None:

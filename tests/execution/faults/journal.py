@@ -44,14 +44,14 @@ class NotedRun(StubRun):
 
 def noted_main(spec: str) -> None:
     """What the fork server's children do."""
-    write = Store.write
+    write = Store.write_first
 
-    def noted_write(store: Store, cell: Cell, *arguments: Any) -> Path:
-        path = write(store, cell, *arguments)
+    def noted_write(store: Store, cell: Cell, *arguments: Any) -> bool:
+        written = write(store, cell, *arguments)
         note(store.root, "stored", cell.id)
-        return path
+        return written
 
-    Store.write = noted_write  # type: ignore[method-assign]
+    Store.write_first = noted_write  # type: ignore[method-assign]
     forked_main(spec, NotedRun)
 
 
