@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from lossbench.cells import Cell
+from lossbench.errors import SetupError
 from lossbench.execution.spec import Spec
 
 
@@ -110,6 +111,15 @@ class Handle(Protocol):
         """End it and everything it started."""
 
 
+class NotNow(SetupError):
+    """A worker could not be started for a reason that passes, and is no fault of the request. `retry_after_s`: seconds
+    from now."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Executor(Protocol):
     """Where workers run. A worker gets a spec file and nothing else; whoever runs it, `worker.run_spec` is its entry.
 
@@ -129,7 +139,8 @@ class Executor(Protocol):
         """Give it back."""
 
     def submit(self, specs: Sequence[tuple[Path, Request]]) -> list[Handle | Exception]:
-        """Start a worker on each spec file: its handle, or why it could not be started."""
+        """Start a worker on each spec file: its handle, or why it could not be started (NotNow: to be tried
+        again)."""
 
     def adopt(self, spec: Spec, request: Request) -> Handle | None:
         """The worker of a cell that an earlier scheduler submitted and that is still queued or running."""

@@ -42,6 +42,8 @@ OOM_S = 1.0
 CLEAN_S = 0.2
 #: Seconds ranks have to leave after the last word.
 END_S = 30.0
+#: Signals that a rank ignores: whether to stop is rank 0's word, and killing is for its process group.
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class RankFailed(LossbenchError):
@@ -103,7 +105,7 @@ class _Others:
         self._over = threading.Event()
         command = [sys.executable, "-m", "lossbench.execution.ranks", str(self.folder)]
         ranks = range(1, len(spec.devices))
-        self._processes = {rank: subprocess.Popen([*command, str(rank)], stdin=subprocess.PIPE) for rank in ranks}
+        self._processes = {rank: _start([*command, str(rank)]) for rank in ranks}
         for rank in ranks:
             threading.Thread(target=self._watch, args=(rank,), daemon=True).start()
 
@@ -124,7 +126,8 @@ class _Others:
         # This process hangs in a collective, where no exception reaches it.
         error = self._death()
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        write_json(self._spec.run_dir / "error.json", describe_error(error))
+        with contextlib.suppress(OSError):  # a full disk
+            write_json(self._spec.run_dir / "error.json", describe_error(error))
         self._kill()
         shutil.rmtree(self.folder, ignore_errors=True)
         os._exit(EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else getattr(error, "worker_exit", EXIT_FAILED))
@@ -186,11 +189,21 @@ class _Others:
             process.kill()
 
 
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    """Start a rank, with the signals blocked that it is going to ignore: a cluster sends them to all processes of a
+    job, also to one that is still importing. This process hears its own meanwhile: afterwards, or by other threads."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+    try:
+        return subprocess.Popen(command, stdin=subprocess.PIPE)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def main(folder: Path, rank: int) -> int:
     """Run as rank `rank` (1, 2, ...) of the cell whose spec lies in `folder`; the exit code."""
-    # Whether to stop is rank 0's word; killing is for its process group.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)  # see `_start`
     faulthandler.enable()
     threading.Thread(target=_follow_worker, args=(folder,), daemon=True).start()
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lossbench.errors import SetupError, disk_error
-from lossbench.execution.base import Executor, Handle, Job, Observer, Outcome, Place
+from lossbench.execution.base import Executor, Handle, Job, NotNow, Observer, Outcome, Place
 from lossbench.execution.claim import holder
 from lossbench.execution.events import EventReader
 from lossbench.execution.queue import Queue
@@ -168,7 +168,10 @@ class Scheduler:
 
     def _not_started(self, job: Job, place: Place, error: Exception) -> None:
         self._executor.release(place)
-        if self.interrupts or job.infrastructure_deaths < RETRIES:
+        if isinstance(error, NotNow):
+            job.not_before = time.monotonic() + error.retry_after_s
+            self._waiting.add(job)
+        elif self.interrupts or job.infrastructure_deaths < RETRIES:
             job.infrastructure_deaths += 1
             job.not_before = time.monotonic() + BUSY_WAIT_S
             self._waiting.add(job)

@@ -17,20 +17,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lossbench import files
 from lossbench.errors import ConfigError, SetupError
 from lossbench.execution import slurm_queue
-from lossbench.execution.base import Handle, Place, Request, thaw
+from lossbench.execution.base import Handle, NotNow, Place, Request, thaw
 from lossbench.execution.spec import EXIT_CANCELLED, EXIT_LOST, EXIT_OUT_OF_MEMORY, Spec
-from lossbench.execution.submission import Ask, Submission, new_folder, read_submission
+from lossbench.execution.submission import FILE, Ask, Submission, new_folder, read_submission
 
 #: Seconds between calls of squeue, if this variable does not say otherwise.
 POLL_VARIABLE = "LOSSBENCH_SLURM_POLL_S"
 _POLL_S = 5.0
+#: Seconds for which jobs are offered again to a Slurm that cannot take any, if this variable does not say otherwise.
+PATIENCE_VARIABLE = "LOSSBENCH_SLURM_PATIENCE_S"
+_PATIENCE_S = 600.0
+#: In sbatch's words, what is no fault of the request: its controller is away or busy, or too many jobs wait by now.
+_NOT_NOW = (
+    "unable to contact",
+    "timed out",
+    "temporarily",
+    "connection refused",
+    "not connected",
+    "zero bytes",
+    "standby",
+    "submitjob",
+)
 #: Minutes that Slurm's limit lies above a cell's own, for its start, its neighbours and its last checkpoint.
 _SPARE_MIN = 3
 #: Tasks of an array at the most: Slurm's MaxArraySize is 1001 if not set.
 _MOST_TASKS = 1000
-#: Looks that have to miss a job before it counts as lost: what its node wrote may take a moment to be seen.
+#: Looks that have to miss a job before it counts as lost: what its node wrote may take a moment to be seen. See also
+#: `_refresh`.
 _MISSES = 2
 _LOG_LINES = 20
 
@@ -115,10 +131,15 @@ class SlurmExecutor:
             raise SetupError(
                 "--executor slurm needs the package submitit", hint='pip install "lossbench[slurm]"'
             ) from None
-        self.poll_s = _poll_seconds()
+        self.poll_s = _seconds(POLL_VARIABLE, _POLL_S)
+        self._patience_s = _seconds(PATIENCE_VARIABLE, _PATIENCE_S)
         self._results, self._suite, self._jobs, self._worker = results, suite or "lossbench", jobs, worker
         self._tasks: dict[str, _Task] = {}
         self._asked: set[_Task] = set()
+        self._unwritten: dict[str, Ask] = {}
+        self._others: dict[str, str] = {}
+        self._others_at = -math.inf
+        self._refused_since: float | None = None
 
     def refuses(self, request: Request) -> None:
         """Never: what a cluster has, its controller knows."""
@@ -161,7 +182,9 @@ class SlurmExecutor:
             ]
             jobs = executor.submit_array(calls)
         except Exception as error:  # submitit's, sbatch's or the file system's: these cells are not started
-            return {path: _refusal(error) for paths in tasks for path in paths}
+            refusal = self._later(_refusal(error))
+            return {path: refusal for paths in tasks for path in paths}
+        self._refused_since = None
         handles: dict[Path, Handle | Exception] = {}
         for job, paths in zip(jobs, tasks, strict=True):
             cells = tuple(path.parent.name for path in paths)
@@ -170,6 +193,16 @@ class SlurmExecutor:
                 task.submission.write()
             handles.update((path, SlurmHandle(self, task, path.parent.name)) for path in paths)
         return handles
+
+    def _later(self, refusal: Exception) -> Exception:
+        """The refusal, to be tried again when the request is not what was wrong, until that has lasted too long."""
+        if not any(word in str(refusal).lower() for word in _NOT_NOW):
+            return refusal
+        now = time.monotonic()
+        if self._refused_since is None:
+            self._refused_since = now
+        lasted = now - self._refused_since
+        return refusal if lasted > self._patience_s else NotNow(str(refusal), retry_after_s=min(1 + lasted, 60.0))
 
     def adopt(self, spec: Spec, request: Request) -> Handle | None:
         """The worker that the cell's run folder tells of, unless Slurm knows that it is gone."""
@@ -184,20 +217,36 @@ class SlurmExecutor:
             known = submission.job in self._tasks
             task = self._task(submission)
             if not known:
-                self._look()
+                self._join(task)
             if slurm_queue.alive(task.state):
                 return SlurmHandle(self, task, cell)
         submission.forget(cell)
         return None
+
+    def _join(self, task: _Task) -> None:
+        """Learn the state of a job that another scheduler submitted. All that may be joined are asked for at once: one
+        answer does for a suite of thousands."""
+        job = task.submission.job
+        if job not in self._others or time.monotonic() - self._others_at > self.poll_s:
+            found = (read_submission(file.parent) for file in (self._results / "runs").glob(f"*/{FILE}"))
+            jobs = {job, *(submission.job for submission in found if submission is not None)}
+            self._others = dict.fromkeys(jobs, task.state) | (slurm_queue.states(jobs) or {})
+            self._others_at = time.monotonic()
+        task.state = self._others[job]
 
     def _task(self, submission: Submission) -> _Task:
         return self._tasks.setdefault(submission.job, _Task(submission))
 
     def ask(self, task: _Task, cell: str, what: Ask) -> None:
         """Note what a cell is asked; the next `wait` tells Slurm of all of them together."""
-        if task.submission.asked(cell) != what:
+        if task.submission.asked(cell) == what:
+            return
+        self._unwritten.pop(cell, None)
+        try:
             task.submission.ask(cell, what)
-            self._asked.add(task)
+        except OSError:  # a full or read-only disk: Slurm can be told all the same
+            self._unwritten[cell] = what
+        self._asked.add(task)
 
     def wait(self, seconds: float) -> None:
         self._pass_on()
@@ -212,12 +261,15 @@ class SlurmExecutor:
         asked, self._asked = self._asked, set()
         if asked:
             known = {task.submission.job: task.state for task in asked}
-            slurm_queue.pass_on([task.submission for task in asked], known)
+            slurm_queue.pass_on([task.submission for task in asked], known, self._unwritten)
 
     def _look(self) -> None:
         """One call for all jobs that may still be alive. When Slurm does not answer, all is as it was."""
         followed = {job: task for job, task in self._tasks.items() if task.misses < _MISSES}
         told = slurm_queue.states(followed)
+        over = {followed[job].submission.folder for job, state in (told or {}).items() if not slurm_queue.alive(state)}
+        for folder in over:
+            _refresh(folder)
         for job, state in (told or {}).items():
             task = followed[job]
             task.state, task.misses = state, 0 if slurm_queue.alive(state) else task.misses + 1
@@ -267,14 +319,14 @@ def _chunks(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
     return (paths[start : start + size] for start in range(0, len(paths), size))
 
 
-def _poll_seconds() -> float:
-    text = os.environ.get(POLL_VARIABLE, "")
+def _seconds(variable: str, default: float) -> float:
+    text = os.environ.get(variable, "")
     try:
-        seconds = float(text or _POLL_S)
+        seconds = float(text or default)
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        raise ConfigError(f"{POLL_VARIABLE} is '{text}', which is no number of seconds", hint="e.g. 5")
+        raise ConfigError(f"{variable} is '{text}', which is no number of seconds", hint=f"e.g. {default:g}")
     return seconds
 
 
@@ -287,15 +339,24 @@ def _refusal(error: Exception) -> Exception:
 
 def _keep_log(submission: Submission, cell: str) -> None:
     """The end of what a task that died wrote, into the log of its cell: there a user looks first."""
-    files = [submission.folder / f"{submission.job}_0_log.{end}" for end in ("out", "err")]
-    lines = [line for file in files if file.is_file() for line in _tail(file)]
+    logs = [submission.folder / f"{submission.job}_0_log.{end}" for end in ("out", "err")]
     try:
+        lines = [line for file in logs if file.is_file() for line in _tail(file)]
         with (submission.results / "runs" / cell / "log.txt").open("a", encoding="utf-8") as log:
             print(
                 f"--- Slurm job {submission.job} is gone; the last of {submission.folder}:", *lines, sep="\n", file=log
             )
     except OSError:
         return
+
+
+def _refresh(folder: Path) -> None:
+    """Make this machine look into a folder anew. NFS may go on for a minute to say that a file is not there, but not in
+    a folder that it has changed itself."""
+    own = files.temporary_name(folder / "look")
+    with contextlib.suppress(OSError):
+        own.touch()
+        own.unlink()
 
 
 def _tail(file: Path) -> list[str]:

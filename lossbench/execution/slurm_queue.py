@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 
-from lossbench.execution.submission import Submission
+from lossbench.execution.submission import Ask, Submission
 
 #: States after which nothing happens any more. All others are those of a job that waits, runs or is cleaned up.
 ENDED = frozenset(
@@ -51,16 +51,17 @@ def alive(state: str) -> bool:
     return state not in ENDED and state != GONE
 
 
-def pass_on(asked: Iterable[Submission], known: Mapping[str, str]) -> None:
+def pass_on(asked: Iterable[Submission], known: Mapping[str, str], unwritten: Mapping[str, Ask] | None = None) -> None:
     """Tell Slurm of tasks all of whose cells were asked to leave (or to be killed). One of which only some were asked
     looks for itself, for Slurm's signals reach all processes of a task.
 
     Args:
         known: states by job. What waits is taken out of the queue.
+        unwritten: what cells were asked that could not be noted in their submission's folder.
     """
     cancel, signal = list[str](), list[str]()
     for submission in asked:
-        what = submission.all_asked()
+        what = submission.all_asked(unwritten)
         if what is not None:
             waits = known.get(submission.job, "PENDING") not in RUNNING
             (cancel if what == "kill" or waits else signal).append(submission.job)

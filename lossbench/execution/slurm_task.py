@@ -35,8 +35,9 @@ from lossbench.execution.submission import Submission, read_submission
 _TICK_S = 0.3
 #: The scheduler, where one watches, sees to a cell's time limit; this much later the task does.
 _SPARE_S = 45.0
-#: Seconds from being asked to checkpoint to being killed.
+#: Seconds from being asked to checkpoint to being killed: of a cell that is late, and of any other.
 _GRACE_S = 30.0
+_LEAVE_S = 60.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -70,6 +71,8 @@ class _Worker:
     def __init__(self, spec: Path, module: str) -> None:
         self.run_dir, self.cell = spec.parent, spec.parent.name
         self.late: float | None = None
+        self._asked: float | None = None
+        self._hung = False
         self._started, self._oom_kills = time.monotonic(), oom_kills()
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, str(spec)],
@@ -86,13 +89,22 @@ class _Worker:
         if code is None:
             return None
         self.kill()  # what it started and left behind
-        if code in (-signal.SIGUSR2, -signal.SIGTERM):  # it was asked before it could listen
+        # It was asked before it could listen, or never listened: its last checkpoint is what it goes on from.
+        if code in (-signal.SIGUSR2, -signal.SIGTERM) or (self._hung and code == -signal.SIGKILL):
             return EXIT_CHECKPOINTED
         return EXIT_OUT_OF_MEMORY if code == -signal.SIGKILL and oom_kills() > self._oom_kills else code
 
     def stop(self) -> None:
         # Never SIGTERM: Slurm may have sent it one already, and a second ends it.
+        if self._asked is None:
+            self._asked = time.monotonic()
         self._process.send_signal(signal.SIGUSR2)
+
+    def end_if_hung(self) -> None:
+        """Kill it when it was asked long ago. What hangs in C code hears of no signal."""
+        if self._asked is not None and time.monotonic() - self._asked > _LEAVE_S:
+            self._hung = True
+            self.kill()
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -110,11 +122,12 @@ def run_task(submission: Submission, specs: Sequence[Path], minutes: float | Non
         if submission.exit_code(cell) is not None:
             continue
         if submission.asked(cell):  # while it was queued
-            submission.ended(cell, EXIT_CANCELLED)
+            _note_end(submission, cell, EXIT_CANCELLED)
             continue
         workers.append(_Worker(spec, module))
     if workers and any(read_submission(worker.run_dir) is None for worker in workers):
-        submission.write()  # whoever submitted it was killed before he could
+        with contextlib.suppress(OSError):  # a full disk ends no cell that does not need it
+            submission.write()  # whoever submitted it was killed before he could
     going_on = []
     passed_on = 0
     while workers:
@@ -129,6 +142,7 @@ def run_task(submission: Submission, specs: Sequence[Path], minutes: float | Non
                 elif asked or signals > passed_on:
                     worker.stop()
                 _limit(worker, minutes)
+                worker.end_if_hung()
                 continue
             workers.remove(worker)
             # A cell that another holds may be free when the task is back: a dead node's claim outlives it for a while.
@@ -136,11 +150,19 @@ def run_task(submission: Submission, specs: Sequence[Path], minutes: float | Non
             if back and not worker.late and not submission.asked(worker.cell):
                 going_on.append((worker.cell, code))
             else:
-                submission.ended(worker.cell, _told(submission, worker, code, minutes))
+                _note_end(submission, worker.cell, _told(submission, worker, code, minutes))
         passed_on = signals
     if going_on and not slurm_queue.requeue(submission.job):
         for cell, code in going_on:
-            submission.ended(cell, code)
+            _note_end(submission, cell, code)
+
+
+def _note_end(submission: Submission, cell: str, code: int) -> None:
+    """On a full disk only in the job's own log: the scheduler then takes the cell for lost, its neighbours go on."""
+    try:
+        submission.ended(cell, code)
+    except OSError as error:
+        print(f"{cell} ended with exit code {code}, which cannot be noted: {error}", file=sys.stderr, flush=True)
 
 
 def _limit(worker: _Worker, minutes: float | None) -> None:
@@ -164,7 +186,8 @@ def _told(submission: Submission, worker: _Worker, code: int, minutes: float | N
             "exit_code": 1,
             "when": time.time(),
         }
-        write_json(worker.run_dir / "error.json", error)
+        with contextlib.suppress(OSError):
+            write_json(worker.run_dir / "error.json", error)
         return EXIT_FAILED
     return EXIT_CANCELLED if left and submission.asked(worker.cell) else code
 

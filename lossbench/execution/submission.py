@@ -9,14 +9,16 @@ What belongs to one submission lies in its folder, so that nothing of an older o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from lossbench import files
 from lossbench.execution.spec import write_json
 
 FILE = "submission.json"
@@ -65,9 +67,11 @@ class Submission:
         self.forget(cell)
 
     def forget(self, cell: str) -> None:
-        """The cell is no longer queued or running by this submission."""
+        """The cell is no longer queued or running by this submission. What cannot be removed is found out by the next
+        who asks Slurm."""
         if read_submission(self.results / "runs" / cell) == self:
-            self._file(cell).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._file(cell).unlink(missing_ok=True)
 
     def asked(self, cell: str) -> Ask | None:
         """What the cell was asked to do."""
@@ -80,9 +84,14 @@ class Submission:
     def ask(self, cell: str, what: Ask) -> None:
         _write(self.folder / f"{cell}.asked", what)
 
-    def all_asked(self) -> Ask | None:
-        """What the whole task may be told, because each of its cells was asked or has ended; None: some go on."""
-        words = {self.asked(cell) for cell in self.cells if self.exit_code(cell) is None}
+    def all_asked(self, unwritten: Mapping[str, Ask] | None = None) -> Ask | None:
+        """What the whole task may be told, because each of its cells was asked or has ended; None: some go on.
+
+        Args:
+            unwritten: what cells were asked that could not be noted here.
+        """
+        also = unwritten or {}
+        words = {also.get(cell) or self.asked(cell) for cell in self.cells if self.exit_code(cell) is None}
         return None if None in words else "leave" if "leave" in words else "kill"
 
     def _file(self, cell: str) -> Path:
@@ -126,6 +135,4 @@ def submissions(results: Path, cells: Sequence[str]) -> dict[str, Submission]:
 
 
 def _write(path: Path, word: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(word, encoding="ascii")
-    temporary.replace(path)
+    files.replace(path, word.encode("ascii"))  # a scheduler and `cancel` may write one at the same time

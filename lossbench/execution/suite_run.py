@@ -18,7 +18,9 @@ from lossbench.execution.detach import Left, leave
 from lossbench.execution.executors import make_executor
 from lossbench.execution.plugins import code_hashes
 from lossbench.execution.scheduler import Scheduler
+from lossbench.execution.slurm_queue import alive, states
 from lossbench.execution.spec import KEEP_IMAGES, Spec, write_json
+from lossbench.execution.submission import submissions
 from lossbench.execution.worker import describe_error
 from lossbench.registry import Kind, Registry
 from lossbench.store import Store
@@ -108,11 +110,17 @@ def run_cells(
     what a cell does."""
     if not cells:
         return []
-    executor, jobs, outcomes = _prepare(cells, registries, options, resources, decoding, say)
+    held = set() if options.executor == "slurm" else _on_slurm(cells, options, say)
+    outcomes = [_held_back(cell, options, resources(cell)) for cell in cells if cell.id in held]
+    free = [cell for cell in cells if cell.id not in held]
+    executor, jobs = None, list[Job]()
+    if free:
+        executor, jobs, failed = _prepare(free, registries, options, resources, decoding, say)
+        outcomes += failed
     with observe([*jobs, *(outcome.job for outcome in outcomes)]) as observer:
         for outcome in outcomes:
             observer.finished(outcome)
-        return outcomes + Scheduler(executor, Store(options.results), observer).run(jobs)
+        return outcomes + (Scheduler(executor, Store(options.results), observer).run(jobs) if executor else [])
 
 
 def submit_cells(
@@ -131,6 +139,22 @@ def submit_cells(
     left = leave(executor, jobs)
     executor.close()
     return replace(left, failed=(*outcomes, *left.failed))
+
+
+def _on_slurm(cells: Sequence[Cell], options: RunOptions, say: Callable[[str], None]) -> set[str]:
+    """Ids of the cells that were left with Slurm and may still be queued or running there: run here as well, they would
+    get a spec of this machine's before they start there."""
+    found = submissions(options.results, [cell.id for cell in cells])
+    known = states(item.job for item in found.values())
+    held = {cell for cell, item in found.items() if known is None or alive(known[item.job])}
+    if held:
+        where = "are with Slurm" if known is not None else "were left with Slurm, which does not answer here,"
+        say(f"{len(held)} cells {where} and left out; `lossbench cancel` takes them back where `squeue` works")
+    return held
+
+
+def _held_back(cell: Cell, options: RunOptions, request: Request) -> Outcome:
+    return Outcome(Job(cell, _spec(cell, options, request, {}), request), "interrupted")
 
 
 def _prepare(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from lossbench import metrics
 from lossbench.cells import Cell
 from lossbench.errors import ConfigError
+from lossbench.execution import ranks
 from lossbench.execution.base import Request
 from lossbench.execution.capacity import Capacity
 from lossbench.execution.cellrun import CellRun
@@ -223,6 +225,16 @@ def test_what_one_rank_dies_of_is_what_the_cell_failed_of(
     assert ended(start(spec)) == code, log(spec)
     assert words in error(spec)["message"]
     assert "the process of device 2 of 2 (cpu)" in error(spec)["message"]
+
+
+def test_a_rank_that_is_not_up_yet_outlives_a_clusters_signals() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    process = ranks._start([sys.executable, "-c", "input()"])
+    for number in (signal.SIGUSR2, signal.SIGTERM):
+        process.send_signal(number)
+    process.communicate(b"go on\n", timeout=PATIENCE_S)
+    assert process.returncode == 0
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 # --- less memory ---

@@ -12,7 +12,7 @@ import pytest
 
 from lossbench.cells import Cell, Component
 from lossbench.execution import scheduler as scheduler_module
-from lossbench.execution.base import Job, Outcome, Place, Request
+from lossbench.execution.base import Job, NotNow, Outcome, Place, Request
 from lossbench.execution.claim import Claim, holder
 from lossbench.execution.scheduler import Scheduler, death
 from lossbench.execution.spec import (
@@ -308,6 +308,16 @@ def test_a_worker_that_cannot_be_started_leaves_the_others_alone(
     assert outcomes["bad"].error["kind"] == kind
     assert outcomes["bad"].error["exit_code"] == exit_code
     assert str(error.strerror) in outcomes["bad"].error["message"]
+
+
+def test_what_cannot_be_started_now_is_tried_for_as_long_as_the_executor_says(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = world.job()
+    start, refusals = FakeExecutor.start, [NotNow("no answer", retry_after_s=0.01)] * 5
+    monkeypatch.setattr(FakeExecutor, "start", lambda self, path: refusals.pop() if refusals else start(self, path))
+    assert world.run([(job, [exits(EXIT_LOST), world.finishes(job)])])[0].status == "done"
+    assert job.infrastructure_deaths == 1, "a refusal is no death"
 
 
 def test_a_folder_that_cannot_be_written_is_the_machines_lack(world: Any) -> None:

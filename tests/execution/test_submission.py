@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,13 @@ def test_a_task_is_told_only_what_all_its_cells_were_asked(packed: Submission) -
     assert packed.all_asked() == "leave"
     packed.ended("bb", 0)
     assert packed.all_asked() == "kill"
+
+
+def test_several_may_ask_at_the_same_time(packed: Submission) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: packed.ask("aa", "kill" if number % 2 else "leave"), range(200)))
+    assert packed.asked("aa") in ("kill", "leave")
+    assert [file.name for file in packed.folder.iterdir()] == ["aa.asked"]
 
 
 @pytest.mark.parametrize(

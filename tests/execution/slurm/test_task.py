@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,3 +86,54 @@ def test_what_was_asked_to_leave_while_it_waited_is_not_begun(task: Task) -> Non
     task.run(asked=EXIT_DONE, other=EXIT_DONE)
     assert task.ends() == {"asked": EXIT_CANCELLED, "other": EXIT_DONE}
     assert task.requeued == []
+
+
+def test_what_cannot_be_written_ends_no_neighbour(
+    task: Task, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = Submission.ended
+
+    def ended(self: Submission, cell: str, code: int) -> None:
+        if cell == "unlucky":
+            raise OSError(errno.ENOSPC, "no space left on device")
+        real(self, cell, code)
+
+    def write(self: Submission) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(Submission, "ended", ended)
+    monkeypatch.setattr(Submission, "write", write)
+    task.run(unlucky=EXIT_DONE, other=EXIT_DONE)
+    assert task.ends() == {"unlucky": None, "other": EXIT_DONE}
+    assert "unlucky ended with exit code 0, which cannot be noted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_worker_that_hears_no_signal_is_killed_after_a_while(
+    task: Task, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    """Asked to leave, it is cancelled; for a signal of Slurm's, it goes on from its last checkpoint."""
+    deaf = "import signal, time; signal.signal(signal.SIGUSR2, signal.SIG_IGN); open('deaf', 'w'); time.sleep(60)"
+    monkeypatch.chdir(task.root)
+    monkeypatch.setattr(slurm_task, "_LEAVE_S", 0.5)
+    real = slurm_task.subprocess.Popen
+    monkeypatch.setattr(
+        slurm_task.subprocess, "Popen", lambda command, **options: real([sys.executable, "-c", deaf], **options)
+    )
+    slept = time.sleep
+
+    def tick(seconds: float) -> None:
+        slept(seconds)
+        if not (task.root / "deaf").exists():
+            return
+        if asked:
+            task.submission.ask("hung", "leave")
+        elif not signalled:
+            signalled.append(os.getpid())
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    signalled: list[int] = []
+    monkeypatch.setattr(slurm_task.time, "sleep", tick)
+    task.run(hung=EXIT_DONE)
+    assert task.ends() == {"hung": EXIT_CANCELLED if asked else None}
+    assert task.requeued == ([] if asked else ["5_0"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
@@ -149,6 +150,7 @@ class Work:
     def start_now(self, job: str) -> None:
         """Do not let a job that was put back into the queue wait for Slurm's delay."""
         wait_for(lambda: self.jobs.get(job) == "PENDING")
+        time.sleep(1.5)  # its node has revoked it for the running second: a start in that one ends it for good
         self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def submissions(self) -> list[Path]:
