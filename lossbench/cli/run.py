@@ -24,7 +24,6 @@ from lossbench.cli.common import (
     stdout,
     warn,
 )
-from lossbench.errors import ConfigError
 from lossbench.execution.spec import KEEP_IMAGES
 
 if TYPE_CHECKING:
@@ -94,16 +93,21 @@ def run(
     from lossbench.data.roots import cache_root
     from lossbench.data.roots import data_root as find_data_root
     from lossbench.execution import devices as device_names
+    from lossbench.execution.executors import check_options
     from lossbench.execution.suite_run import RunOptions, exit_code
     from lossbench.suite import load_suite
 
     for what in keep or ():
         choose(what, KEEPABLE, "thing to keep")
     choose(executor, EXECUTORS, "executor")
-    if detach and executor != "slurm":
-        raise ConfigError(
-            "--detach needs --executor slurm", hint="other executors end with the command that started them"
-        )
+    given = {
+        "--address": address is not None,
+        "--detach": detach,
+        "--devices": devices != "auto",
+        "--slots-per-device": slots_per_device != 1,
+        "--threads": threads is not None,
+    }
+    check_options(executor, [option for option, is_given in given.items() if is_given])
     loaded = load_suite(suite, plugins=plugin or ())
     request = _requests(loaded, site)
     store = open_store(results.absolute())

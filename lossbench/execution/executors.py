@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lossbench.cells import Cell
-from lossbench.errors import SetupError
+from lossbench.errors import ConfigError
 from lossbench.execution.base import Executor
 from lossbench.execution.capacity import Capacity, machine
 from lossbench.execution.local import LocalExecutor
@@ -18,6 +17,32 @@ if TYPE_CHECKING:
     from lossbench.execution.suite_run import RunOptions
 
 
+#: Options of `run` that mean something to these executors alone.
+_ONLY = {
+    "--address": ("ray",),
+    "--detach": ("slurm",),
+    "--devices": ("local",),
+    "--slots-per-device": ("local", "ray"),
+    "--threads": ("local",),
+}
+_CLUSTER_HINT = "on a cluster the suite says what a cell takes: `resources` with gpus and cpus"
+_HINTS = {
+    "--address": "it names a Ray cluster",
+    "--detach": "other executors end with the command that started them",
+    "--devices": _CLUSTER_HINT,
+    "--slots-per-device": _CLUSTER_HINT,
+    "--threads": _CLUSTER_HINT,
+}
+
+
+def check_options(executor: str, given: Iterable[str]) -> None:
+    """Raises ConfigError when one of the options `given` means nothing to the executor: better than not to heed it."""
+    for option in given:
+        heeding = _ONLY[option]
+        if executor not in heeding:
+            raise ConfigError(f"{option} needs --executor {' or '.join(heeding)}", hint=_HINTS[option])
+
+
 def make_executor(options: RunOptions, cells: Sequence[Cell], registries: Mapping[Kind, Registry]) -> Executor:
     """The executor that `options` name. Raises SetupError where the machine lacks what it needs."""
     if options.executor == "slurm":
@@ -25,14 +50,9 @@ def make_executor(options: RunOptions, cells: Sequence[Cell], registries: Mappin
 
         return SlurmExecutor(options.results, options.suite, jobs=options.jobs)
     if options.executor == "ray":
-        try:
-            module = importlib.import_module("lossbench.execution.ray")
-        except ImportError as error:
-            raise SetupError(
-                f"--executor ray needs the package ray ({error})", hint='pip install "lossbench[ray]"'
-            ) from None
-        ray: Executor = module.RayExecutor(address=options.address)
-        return ray
+        from lossbench.execution.ray import RayExecutor
+
+        return RayExecutor(address=options.address, jobs=options.jobs, slots_per_device=options.slots_per_device)
     executor = LocalExecutor(local_capacity(options, len(cells)), preload=plugin_modules(cells, registries))
     executor.warm_up()
     return executor

@@ -54,7 +54,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def start(environment: dict[str, str], cwd: Path, *arguments: str) -> subprocess.Popen[str]:
-    if arguments[0] == "run":
+    if arguments[0] == "run" and "--executor" not in arguments:
         # Tests run side by side, and threads that wait for one another while sharing a core are slow.
         arguments = (*arguments, "--threads", "1")
     repository = str(Path(__file__).parents[2])

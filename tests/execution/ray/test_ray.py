@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,18 +18,19 @@ import pytest
 from lossbench.errors import SetupError
 from lossbench.execution.base import Job, Outcome, Request
 from lossbench.execution.cellrun import CellRun
+from lossbench.execution.events import EventReader
 from lossbench.execution.scheduler import Scheduler, read_error
 from lossbench.execution.spec import EXIT_FAILED
 from lossbench.store import Store
 from tests.execution.cellfactory import make_cell, make_spec
-from tests.execution.ray.conftest import TwoNodes
+from tests.execution.ray.conftest import TwoNodes, bounded
 from tests.execution.test_supervisor import alive, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-#: Cross entropy that waits, from its fourth step on, until a file is there.
+#: Cross entropy that waits, from its fourth step on, until a file is there or its worker is asked to leave.
 GATED = """
-import pathlib, time, torch
+import pathlib, signal, time, torch
 from lossbench.registry import register_loss
 
 @register_loss("gated")
@@ -40,7 +41,8 @@ class Gated(torch.nn.Module):
         self.gate, self.body, self.calls = pathlib.Path(gate), body, 0
     def forward(self, logits, target):
         self.calls += 1
-        while self.calls > 3 and not self.gate.exists():
+        asked = getattr(signal.getsignal(signal.SIGUSR2), "__self__", bool)  # the worker's StopFlag
+        while self.calls > 3 and not self.gate.exists() and not asked():
             time.sleep(0.02)
         exec(self.body)
         return torch.nn.functional.cross_entropy(logits.float(), target, ignore_index=255)
@@ -48,10 +50,15 @@ class Gated(torch.nn.Module):
 
 
 class Watch:
-    """Calls `act` once, when `condition` holds of the number of checkpoints per cell."""
+    """Calls `act` once, when `condition` holds of the number of checkpoints per cell, and `hear` with every message."""
 
-    def __init__(self, condition: Callable[[Counter[str]], bool], act: Callable[[], Any]) -> None:
-        self._condition, self._act, self._acted = condition, act, False
+    def __init__(
+        self,
+        condition: Callable[[Counter[str]], bool] = lambda seen: False,
+        act: Callable[[], Any] = int,
+        hear: Callable[[str], Any] = str,
+    ) -> None:
+        self._condition, self._act, self._hear, self._acted = condition, act, hear, False
         self.checkpoints: Counter[str] = Counter()
         self.messages: list[str] = []
 
@@ -67,6 +74,7 @@ class Watch:
 
     def said(self, message: str) -> None:
         self.messages.append(message)
+        self._hear(message)
 
 
 @contextmanager
@@ -97,24 +105,34 @@ class Bench:
     def records(self) -> list[Any]:
         return [stored.record for stored in Store(self.root / "results").read_all()[0]]
 
-    def log(self, job: Job) -> str:
-        return (job.spec.run_dir / "log.txt").read_text()
+    def workers(self) -> list[int]:
+        """Process ids of all that said so in a log."""
+        logs = [path.read_text(errors="replace") for path in self.root.glob("*/runs/*/log.txt")]
+        return [int(pid) for log in logs for pid in re.findall(r"^--- .* pid ([0-9]+)$", log, re.MULTILINE)]
 
 
 @pytest.fixture
-def bench(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path, tmp_path_factory.getbasetemp() / "ray-cache")
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    path = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))  # the executor hands it to the workers
+    bench = Bench(tmp_path, tmp_path / "cache")
+    try:
+        with bounded("the test"):
+            yield bench
+    finally:
+        bench.gate.touch()
+        for worker in filter(alive, bench.workers()):  # there are none, unless the test has failed
+            os.kill(worker, signal.SIGKILL)
 
 
 def test_cells_of_a_lost_node_go_on_elsewhere_and_end_in_the_same_weights(nodes: TwoNodes, bench: Bench) -> None:
     nodes.second()
     jobs = [bench.job(seed=seed, gpus=0.5) for seed in range(3)]  # two share a GPU, one is on the other node
 
-    def lose() -> None:
-        nodes.lose()
-        bench.gate.touch()
+    def hear(message: str) -> None:
+        bench.gate.touch()  # not before Ray has told: else the lost cell may come to its end
 
-    watch = Watch(lambda seen: len(seen) == 3 and min(seen.values()) >= 3, lose)
+    watch = Watch(lambda seen: len(seen) == 3 and min(seen.values()) >= 3, nodes.lose, hear)
     with connected(nodes.address) as executor:
         outcomes = Scheduler(executor, Store(bench.root / "results"), watch).run(jobs)
     assert [outcome.status for outcome in outcomes] == ["done"] * 3
@@ -132,17 +150,13 @@ def test_cells_of_a_lost_node_go_on_elsewhere_and_end_in_the_same_weights(nodes:
 def test_ctrl_c_leaves_checkpoints_and_no_process(nodes: TwoNodes, bench: Bench) -> None:
     jobs = [bench.job(seed=seed, gpus=1) for seed in range(3)]  # more than there is room for
 
-    def stop() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        bench.gate.touch()
-
-    watch = Watch(lambda seen: max(seen.values()) >= 3, stop)
+    watch = Watch(lambda seen: max(seen.values()) >= 3, lambda: os.kill(os.getpid(), signal.SIGINT))
     with connected(nodes.address) as executor:
         outcomes = Scheduler(executor, Store(bench.root / "results"), watch).run(jobs)
     assert [outcome.status for outcome in outcomes] == ["interrupted"] * 3
     begun = [job for job in jobs if (job.spec.run_dir / "checkpoint.pt").exists()]
     assert 1 <= len(begun) <= 2
-    assert not any(alive(int(bench.log(job).rsplit("pid ", 1)[1].split()[0])) for job in begun)
+    assert not any(map(alive, bench.workers()))
     assert bench.records() == []
 
 
@@ -151,7 +165,7 @@ def test_the_death_of_one_cell_touches_no_other(nodes: TwoNodes, bench: Bench) -
     bodies = {"segfault": "import ctypes; ctypes.string_at(0)", "memory": "raise MemoryError('9 PB')", "fine": ""}
     jobs = [bench.job(body=body, gpus=0.3) for body in bodies.values()]
     with connected(nodes.address) as executor:
-        outcomes = Scheduler(executor, Store(bench.root / "results"), Watch(lambda seen: False, int)).run(jobs)
+        outcomes = Scheduler(executor, Store(bench.root / "results"), Watch()).run(jobs)
     ended = {outcome.job.cell.id: outcome for outcome in outcomes}
     segfault, memory, fine = (ended[job.cell.id] for job in jobs)
     assert "SIGSEGV" in segfault.error["message"]
@@ -171,19 +185,24 @@ executor = RayExecutor(address=sys.argv[1])
 executor.submit([(Path(sys.argv[2]), Request())])
 executor.wait(60)
 """
-    spec = str(job.spec.run_dir / "spec.json")
-    process = subprocess.Popen([sys.executable, "-c", driver, nodes.address, spec], stderr=subprocess.PIPE, text=True)
-    checkpoint = job.spec.run_dir / "checkpoint.pt"
-    wait_for(checkpoint.exists)
-    worker = int(bench.log(job).rsplit("pid ", 1)[1].split()[0])
-    process.kill()
-    assert process.communicate()[1] == ""
-    time.sleep(1)  # Ray ends its own process meanwhile
-    before = checkpoint.stat().st_mtime_ns
-    assert alive(worker)
-    bench.gate.touch()
+    command = [sys.executable, "-c", driver, nodes.address, str(job.spec.run_dir / "spec.json")]
+    events = EventReader(job.spec.run_dir / "events.jsonl")
+    steps: list[int] = []
+
+    def at_the_gate() -> bool:
+        assert process.poll() is None, "the scheduler has ended"
+        steps.extend(event["step"] for event in events.new() if event["event"] == "checkpoint")
+        return bool(steps) and steps[-1] == 3
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_for(at_the_gate)
+        finally:
+            process.kill()
+        assert process.communicate()[1] == ""
+    (worker,) = bench.workers()
     wait_for(lambda: not alive(worker))
-    assert checkpoint.stat().st_mtime_ns > before
+    assert {event["step"] for event in events.new() if event["event"] == "checkpoint"} == {4}  # nobody killed it
     assert bench.records() == []
 
 

@@ -8,8 +8,6 @@ pytest.importorskip("ray")
 
 import ray
 
-from lossbench.errors import SetupError
-from lossbench.execution import devices
 from lossbench.execution.ray import exit_code, refusal
 from lossbench.execution.spec import EXIT_CHECKPOINTED, EXIT_FAILED, EXIT_LOST, EXIT_OUT_OF_MEMORY
 
@@ -46,25 +44,3 @@ def test_refused_is_what_no_single_node_has(needs: dict[str, float], why: str | 
 )
 def test_what_rays_errors_say_about_a_worker(error: Exception, code: int) -> None:
     assert exit_code(error) == code
-
-
-@pytest.mark.parametrize(
-    ("found", "asked", "got"),
-    [
-        (["cuda:0", "cuda:1"], ("auto",), ("cuda:0",)),
-        (["cuda:0", "cuda:1"], ("auto", "auto"), ("cuda:0", "cuda:1")),
-        (["cpu"], ("auto", "auto"), ("cpu", "cpu")),
-        (["cuda:0"], ("cpu",), ("cpu",)),
-    ],
-)
-def test_auto_is_what_the_node_gives(
-    monkeypatch: pytest.MonkeyPatch, found: list[str], asked: tuple[str, ...], got: tuple[str, ...]
-) -> None:
-    monkeypatch.setattr(devices, "discover", lambda: list(found))
-    assert devices.resolve(asked) == got
-
-
-def test_too_few_devices_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "discover", lambda: ["cuda:0"])
-    with pytest.raises(SetupError, match="needs 2 devices"):
-        devices.resolve(("auto", "auto"))
