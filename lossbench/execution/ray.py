@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -38,6 +39,8 @@ except ImportError as error:
 _IN_FLIGHT = 64
 #: Seconds for which what is known of the cluster's size is good.
 _REFRESH_S = 10.0
+#: Seconds in which a cluster's head must answer.
+_CONNECT_S = 10.0
 #: Bytes of Ray's object store on a cluster of our own. We put nothing there; this is the least Ray takes.
 _OBJECT_STORE = 80 << 20
 #: Present on nodes that an autoscaler started: there may be other kinds, which have not been needed yet.
@@ -197,11 +200,19 @@ def connect(address: str | None) -> None:
                 **options,
             )
         else:
+            _reach(address or os.environ["RAY_ADDRESS"])
             ray.init(address, **options)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = address or os.environ.get("RAY_ADDRESS") or "this machine"
         hint = "is the address right? A cluster with tokens also needs RAY_AUTH_MODE=token here, see docs/ray.md"
         raise SetupError(f"no Ray on {where}: {_first_line(error)}", hint=hint) from error
+
+
+def _reach(address: str) -> None:
+    """Raises OSError when nothing listens at HOST:PORT: Ray would try for minutes, and say so on the terminal."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
 
 
 def refusal(needs: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> str | None:

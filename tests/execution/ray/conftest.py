@@ -27,7 +27,7 @@ os.environ.update(
 #: Its agent finds itself a port: the usual one may be another cluster's.
 NODE = {"num_gpus": 1, "object_store_memory": 80 << 20, "dashboard_agent_listen_port": 0}
 #: Seconds for a test, and for the cluster to come up: far more than they take, for the machine may be busy.
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 
 
 @contextmanager
