@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,15 +70,25 @@ def verbs(folder: Path, suite: Path, results: Path, cells: int, rounds: int) -> 
     return found
 
 
+#: Runs a command and prints what it took. A process starts with the peak memory of who started it, and this one's is
+#: large: so a small one stands between.
+_LAUNCHER = """
+import json, os, subprocess, sys, time
+started = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+seconds = time.perf_counter() - started
+print(json.dumps([os.waitstatus_to_exitcode(status), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]))
+"""
+
+
 def _process(command: Sequence[str], env: dict[str, str], cells: int) -> Size:
     """Raises RuntimeError when it fails."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds, process.returncode = time.perf_counter() - started, os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}")
-    return Size(cells, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    launcher = [sys.executable, "-S", "-c", _LAUNCHER, *command]
+    code, *figures = json.loads(subprocess.run(launcher, cwd=ROOT, env=env, stdout=subprocess.PIPE, check=True).stdout)
+    if code:
+        raise RuntimeError(f"{' '.join(command)}: exit code {code}")
+    return Size(cells, *figures)
 
 
 def _rows(name: str, sizes: Sequence[Size]) -> list[Row]:
