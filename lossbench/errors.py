@@ -60,6 +60,8 @@ class RecordError(LossbenchError):
     """A record file is truncated, invalid or of a newer schema. Readers skip it with a warning."""
 
 
+#: What to do about a results folder that cannot be written.
+UNWRITABLE_HINT = "free some space, or choose another results directory with --results"
 #: What the system says of a disk that is full, over quota, read-only, of somebody else, or broken.
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE})
 
@@ -69,10 +71,7 @@ def disk_error(error: BaseException) -> SetupError | None:
     if not isinstance(error, OSError) or error.errno not in _DISK:
         return None
     what = f" {error.filename}" if error.filename else ""
-    return SetupError(
-        f"cannot write{what}: {error.strerror}",
-        hint="free some space, or choose another results directory with --results",
-    )
+    return SetupError(f"cannot write{what}: {error.strerror}", hint=UNWRITABLE_HINT)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -48,6 +50,12 @@ class Process:
 
 def this_process() -> Process:
     return Process(*machine(), os.getpid(), _started(os.getpid()) or "")
+
+
+def kill_group(leader: int) -> None:
+    """End a process that leads a group, and everything it started in that group. Nothing when they are gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def machine() -> tuple[str, str]:

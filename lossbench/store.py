@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lossbench import files
 from lossbench.cells import Cell
-from lossbench.errors import ConfigError, RecordError, SetupError, UnknownNameError
+from lossbench.errors import UNWRITABLE_HINT, ConfigError, RecordError, SetupError, UnknownNameError
 from lossbench.index import IndexUse, read_table
 from lossbench.readmany import UnreadableRecordError, read_record
 from lossbench.records import NewerSchemaError, Record
@@ -284,7 +284,4 @@ def _safe(name: str) -> str:
 
 
 def _not_writable(path: Path, error: OSError) -> SetupError:
-    return SetupError(
-        f"cannot write {path}: {error.strerror or error}",
-        hint="free some space, or choose another results directory with --results",
-    )
+    return SetupError(f"cannot write {path}: {error.strerror or error}", hint=UNWRITABLE_HINT)

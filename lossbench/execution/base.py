@@ -57,6 +57,12 @@ class Place:
     threads: int = 1
 
 
+def cluster_place(request: Request) -> Place:
+    """Where a cell runs on a cluster: on what its worker finds on the machine it wakes up on."""
+    device = "cpu" if request.gpus == 0 else "auto"
+    return Place((device,) * max(1, int(request.gpus or 0)), request.cpus or 1)
+
+
 @dataclass(eq=False)
 class Job:
     """A cell on its way.

@@ -30,7 +30,7 @@ from lossbench.execution.events import EventWriter
 from lossbench.execution.hardware import peak_memory_mb, require_device
 from lossbench.execution.plugins import registries_of
 from lossbench.execution.predictions import KeptPredictions, PredictionWriter
-from lossbench.execution.spec import Spec
+from lossbench.execution.spec import CHECKPOINTS, Spec
 from lossbench.records import Record
 from lossbench.terms import parts
 from lossbench.training import checkpoint
@@ -58,7 +58,7 @@ class CellRun:
         self.cell: Cell = spec.parse_cell()
         self.registries = registries_of(spec.plugins)
         self.events = EventWriter(spec.run_dir / "events.jsonl")
-        self.checkpoint_file: Path = spec.run_dir / "checkpoint.pt"
+        self.checkpoint_file: Path = spec.run_dir / CHECKPOINTS[0]
         self.device = require_device(spec.devices[ranks.rank])
         self.split = spec.split
         micro_batches(self.cell.protocol, split=self.split, world=ranks.world)

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from multiprocessing import connection
 from pathlib import Path
 
+from lossbench.processes import kill_group
+
 #: Bytes an attempt may leave in the log: the first half of them and the last.
 LOG_BYTES = 32 << 20
 #: Seconds a worker has to checkpoint and leave when its scheduler is gone.
@@ -159,8 +161,7 @@ def _watch(output: int, scheduler: int | None, log: BoundedLog, worker: int) -> 
         if scheduler in ready:
             orphaned = now
         if orphaned is not None and now - orphaned > ORPHAN_GRACE_S and os.getppid() == worker:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(worker, signal.SIGKILL)
+            kill_group(worker)
         if output in ready:
             data = os.read(output, 1 << 16)
             if not data:

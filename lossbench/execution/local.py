@@ -19,6 +19,7 @@ from lossbench.execution.base import Handle, Place, Request
 from lossbench.execution.capacity import Capacity
 from lossbench.execution.spec import EXIT_LOST, EXIT_OUT_OF_MEMORY, FORK_SERVER, Spec
 from lossbench.execution.worker import forked_main
+from lossbench.processes import kill_group
 
 
 class LocalHandle:
@@ -75,8 +76,7 @@ class LocalHandle:
 
     def _kill_group(self) -> None:
         if self._process.pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            kill_group(self._process.pid)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.pid is not None and (self._process.exitcode is None or self._alive()):

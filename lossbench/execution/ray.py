@@ -17,7 +17,7 @@ from typing import Any
 
 from lossbench.errors import SetupError
 from lossbench.execution import raytask
-from lossbench.execution.base import Handle, Place, Request
+from lossbench.execution.base import Handle, Place, Request, cluster_place
 from lossbench.execution.capacity import available_cores
 from lossbench.execution.spec import (
     EXIT_CHECKPOINTED,
@@ -129,8 +129,7 @@ class RayExecutor:
         if self._reserved >= (self._jobs or max(_IN_FLIGHT, 2 * int(cores))):
             return None
         self._reserved += 1
-        device = "cpu" if request.gpus == 0 else "auto"
-        return Place((device,) * max(1, int(request.gpus or 0)), request.cpus or 1)
+        return cluster_place(request)
 
     def release(self, place: Place) -> None:
         self._reserved -= 1

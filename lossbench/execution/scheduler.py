@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lossbench.errors import SetupError, disk_error
+from lossbench.errors import UNWRITABLE_HINT, SetupError, disk_error
 from lossbench.execution.base import Executor, Handle, Job, NotNow, Observer, Outcome, Place
 from lossbench.execution.claim import holder
 from lossbench.execution.events import EventReader
@@ -30,6 +30,8 @@ from lossbench.execution.spec import (
     EXIT_LOST,
     EXIT_OUT_OF_MEMORY,
     EXIT_UNWRITABLE,
+    failure,
+    timeout,
     write_json,
 )
 from lossbench.processes import Process
@@ -176,9 +178,9 @@ class Scheduler:
             job.not_before = time.monotonic() + BUSY_WAIT_S
             self._waiting.add(job)
         elif (disk := disk_error(error)) is not None:
-            self._fail(job, 0.0, "SetupError", disk.message, disk.hint, exit_code=disk.exit_code)
+            self._fail(job, 0.0, failure("SetupError", disk.message, disk.hint, disk.exit_code))
         else:
-            self._fail(job, 0.0, "NotStarted", f"its worker could not be started: {error}", None)
+            self._fail(job, 0.0, failure("NotStarted", f"its worker could not be started: {error}"))
 
     def _follow_up(self, job: Job, handle: Handle, place: Place | None) -> None:
         """Watch a worker, from what it says from now on."""
@@ -236,9 +238,8 @@ class Scheduler:
             if code == EXIT_DONE:
                 self._waiting.took(job, seconds)
             self._finish(Outcome(job, "done", seconds, elsewhere=code == EXIT_BUSY))
-        elif running.timed_out:
-            message = f"ran past its limit of {job.request.minutes:g} minutes; its checkpoint is kept"
-            self._fail(job, seconds, "Timeout", message, "raise resources.minutes and run again: it resumes")
+        elif running.timed_out and job.request.minutes is not None:
+            self._fail(job, seconds, timeout(job.request.minutes))
         elif self.interrupts or code == EXIT_CANCELLED:
             self._finish(Outcome(job, "interrupted", seconds))
         elif code == EXIT_BUSY:
@@ -255,17 +256,17 @@ class Scheduler:
         elif code == EXIT_LOST and (error := read_error(job.spec.run_dir)) is not None:  # it had time to say why
             self._finish(Outcome(job, "failed", seconds, error))
         elif code < 0 or code in INFRASTRUCTURE_DEATHS:
-            self._fail(job, seconds, "Killed", f"worker {death(code)}", None)
+            self._fail(job, seconds, failure("Killed", f"worker {death(code)}"))
         elif code == EXIT_UNWRITABLE:
             message = f"cannot write {job.spec.run_dir}: a full or a read-only disk, or a folder that is gone"
-            hint = "free some space, or choose another results directory with --results"
-            self._fail(job, seconds, "SetupError", message, hint, exit_code=SetupError.exit_code)
+            self._fail(job, seconds, failure("SetupError", message, UNWRITABLE_HINT, SetupError.exit_code))
         elif code == EXIT_DONE:
-            self._fail(job, seconds, "NoRecord", "worker ended well but left no record", "this is a bug in lossbench")
+            message = "worker ended well but left no record"
+            self._fail(job, seconds, failure("NoRecord", message, "this is a bug in lossbench"))
         else:
             error = read_error(job.spec.run_dir)
             if error is None:
-                self._fail(job, seconds, "Died", f"worker ended with exit code {code}", None)
+                self._fail(job, seconds, failure("Died", f"worker ended with exit code {code}"))
             else:
                 self._finish(Outcome(job, "failed", seconds, error))
 
@@ -287,10 +288,9 @@ class Scheduler:
             hint = (
                 "raise protocol.accumulate (same effective batch), lower batch_size or crop, or run fewer cells at once"
             )
-            self._fail(job, seconds, "OutOfMemory", "out of memory: the system ended its worker", hint)
+            self._fail(job, seconds, failure("OutOfMemory", "out of memory: the system ended its worker", hint))
 
-    def _fail(self, job: Job, seconds: float, kind: str, message: str, hint: str | None, *, exit_code: int = 1) -> None:
-        error = {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code, "when": time.time()}
+    def _fail(self, job: Job, seconds: float, error: dict[str, Any]) -> None:
         with suppress(OSError):  # the outcome says it anyway
             write_json(job.spec.run_dir / "error.json", error)
         self._finish(Outcome(job, "failed", seconds, error))

@@ -15,12 +15,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lossbench import files
 from lossbench.errors import ConfigError, SetupError
 from lossbench.execution import slurm_queue
-from lossbench.execution.base import Handle, NotNow, Place, Request, thaw
+from lossbench.execution.base import Handle, NotNow, Place, Request, cluster_place
+from lossbench.execution.slurm_request import packed, parameters
 from lossbench.execution.spec import EXIT_CANCELLED, EXIT_LOST, EXIT_OUT_OF_MEMORY, Spec
 from lossbench.execution.submission import FILE, Ask, Submission, new_folder, read_submission
 
@@ -41,8 +41,6 @@ _NOT_NOW = (
     "standby",
     "submitjob",
 )
-#: Minutes that Slurm's limit lies above a cell's own, for its start, its neighbours and its last checkpoint.
-_SPARE_MIN = 3
 #: Tasks of an array at the most: Slurm's MaxArraySize is 1001 if not set.
 _MOST_TASKS = 1000
 #: Looks that have to miss a job before it counts as lost: what its node wrote may take a moment to be seen. See also
@@ -146,8 +144,7 @@ class SlurmExecutor:
 
     def reserve(self, request: Request) -> Place:
         """Always: the queue is Slurm's."""
-        device = "cpu" if request.gpus == 0 else "auto"
-        return Place((device,) * max(1, int(request.gpus or 0)), request.cpus or 1)
+        return cluster_place(request)
 
     def release(self, place: Place) -> None:
         """Nothing was taken."""
@@ -273,43 +270,6 @@ class SlurmExecutor:
         for job, state in (told or {}).items():
             task = followed[job]
             task.state, task.misses = state, 0 if slurm_queue.alive(state) else task.misses + 1
-
-
-# --- requests ---
-
-
-def packed(request: Request) -> int:
-    """Cells in one task: as many as share a GPU."""
-    return int(1 / request.gpus + 1e-6) if request.gpus and request.gpus < 1 else 1
-
-
-def parameters(request: Request, name: str, tasks: int, jobs: int | None = None) -> dict[str, Any]:
-    """A request in submitit's terms. The suite's own keys win over what is derived.
-
-    Args:
-        tasks: of the array.
-        jobs: of them at a time.
-    """
-    pack = packed(request)
-    cpus = (request.cpus or 1) * pack
-    own = {key: thaw(value) for key, value in request.slurm}
-    derived: dict[str, Any] = {
-        "job_name": name,
-        "time": None if request.minutes is None else math.ceil(request.minutes) + _SPARE_MIN,
-        "cpus_per_task": cpus,
-        "gpus_per_node": math.ceil(request.gpus) if request.gpus else None,
-        "mem": None if request.memory_gb is None else f"{math.ceil(request.memory_gb * pack * 1000)}M",
-        "array_parallelism": jobs or tasks,
-        "wckey": None,
-    }
-    if "gres" in own:
-        del derived["gpus_per_node"]
-    # Since Slurm 22.05 srun does not take --cpus-per-task from its job, and would leave the task one core of them.
-    own["srun_args"] = [f"--cpus-per-task={cpus}", *own.get("srun_args", ())]
-    # Without `requeue` neither Slurm nor a task may put the task back into the queue.
-    more = {"requeue": True, **own.get("additional_parameters", {})}
-    own["additional_parameters"] = {key: value for key, value in more.items() if value is not False}
-    return derived | own
 
 
 # --- parts ---

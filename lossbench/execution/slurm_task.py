@@ -27,9 +27,11 @@ from lossbench.execution.spec import (
     EXIT_CHECKPOINTED,
     EXIT_FAILED,
     EXIT_OUT_OF_MEMORY,
+    timeout,
     write_json,
 )
 from lossbench.execution.submission import Submission, read_submission
+from lossbench.processes import kill_group
 
 #: Seconds between looks at the workers.
 _TICK_S = 0.3
@@ -107,8 +109,7 @@ class _Worker:
             self.kill()
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        kill_group(self._process.pid)
 
 
 def run_task(submission: Submission, specs: Sequence[Path], minutes: float | None, module: str) -> None:
@@ -178,16 +179,9 @@ def _limit(worker: _Worker, minutes: float | None) -> None:
 def _told(submission: Submission, worker: _Worker, code: int, minutes: float | None) -> int:
     """What to say of a worker that has ended."""
     left = code in (EXIT_CHECKPOINTED, EXIT_BUSY, -signal.SIGKILL)
-    if left and worker.late is not None:
-        error = {
-            "kind": "Timeout",
-            "message": f"ran past its limit of {minutes:g} minutes; its checkpoint is kept",
-            "hint": "raise resources.minutes and run again: it resumes",
-            "exit_code": 1,
-            "when": time.time(),
-        }
+    if left and worker.late is not None and minutes is not None:
         with contextlib.suppress(OSError):
-            write_json(worker.run_dir / "error.json", error)
+            write_json(worker.run_dir / "error.json", timeout(minutes))
         return EXIT_FAILED
     return EXIT_CANCELLED if left and submission.asked(worker.cell) else code
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -100,6 +101,17 @@ class Spec:
         data["keep"] = tuple(data["keep"])
         data["devices"] = tuple(data["devices"])
         return cls(**data)
+
+
+def failure(kind: str, message: str, hint: str | None = None, exit_code: int = 1) -> dict[str, Any]:
+    """What error.json holds: shown by the scheduler and by `lossbench status`."""
+    return {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code, "when": time.time()}
+
+
+def timeout(minutes: float) -> dict[str, Any]:
+    """The failure of a cell that ran past its limit."""
+    message = f"ran past its limit of {minutes:g} minutes; its checkpoint is kept"
+    return failure("Timeout", message, "raise resources.minutes and run again: it resumes")
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from lossbench.execution.oom import oom_kills
 from lossbench.execution.raytask import KILL
 from lossbench.execution.spec import EXIT_CHECKPOINTED, EXIT_OUT_OF_MEMORY
+from lossbench.processes import kill_group
 
 #: Seconds a worker has to checkpoint and leave when nobody is there any more to see it end.
 ORPHAN_GRACE_S = 30.0
@@ -46,18 +47,13 @@ def supervise(log: Path, command: Sequence[str]) -> int:
         if told is not None and KILL not in told:
             worker.send_signal(signal.SIGUSR2)
         elif told is not None or (deadline is not None and time.monotonic() > deadline):
-            _kill_group(worker.pid)
-    _kill_group(worker.pid)  # what it started and left behind
+            kill_group(worker.pid)
+    kill_group(worker.pid)  # what it started and left behind
     if worker.returncode == -signal.SIGUSR2:  # it was asked to leave before it could listen
         return EXIT_CHECKPOINTED
     if worker.returncode == -signal.SIGKILL and oom_kills() > kills:
         return EXIT_OUT_OF_MEMORY
     return worker.returncode
-
-
-def _kill_group(leader: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
 
 
 def main(log: str, *command: str) -> None:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lossbench.errors import LossbenchError, SetupError, disk_error
 from lossbench.execution import devices, limits
@@ -36,6 +36,7 @@ from lossbench.execution.spec import (
     EXIT_OUT_OF_MEMORY,
     EXIT_UNWRITABLE,
     Spec,
+    failure,
     write_json,
 )
 from lossbench.store import Store
@@ -185,30 +186,18 @@ def _remove(*files: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def describe_error(error: BaseException) -> dict[str, object]:
+def describe_error(error: BaseException) -> dict[str, Any]:
     """What the scheduler and `lossbench status` show of a failure."""
-    when = time.time()
     error = disk_error(error) or error
     if isinstance(error, LossbenchError):
-        return {
-            "kind": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-            "exit_code": error.exit_code,
-            "when": when,
-        }
+        return failure(type(error).__name__, error.message, error.hint, error.exit_code)
     text = str(error).strip().splitlines()
     message = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
     where = _users_line(error)
     if is_out_of_memory(error):
-        return {
-            "kind": "OutOfMemory",
-            "message": f"out of memory: {message}",
-            "hint": "raise protocol.accumulate (same effective batch) or lower batch_size or crop",
-            "exit_code": 1,
-            "when": when,
-        }
-    return {"kind": "Exception", "message": message + where, "hint": None, "exit_code": 1, "when": when}
+        hint = "raise protocol.accumulate (same effective batch) or lower batch_size or crop"
+        return failure("OutOfMemory", f"out of memory: {message}", hint)
+    return failure("Exception", message + where)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,7 +8,8 @@ import pytest
 
 from lossbench.errors import ConfigError, SetupError
 from lossbench.execution.base import Request, freeze, thaw
-from lossbench.execution.slurm import POLL_VARIABLE, SlurmExecutor, packed, parameters
+from lossbench.execution.slurm import POLL_VARIABLE, SlurmExecutor
+from lossbench.execution.slurm_request import packed, parameters
 from lossbench.suite_schema import Resources, SlurmKeys
 
 pytest.importorskip("submitit")
