@@ -14,12 +14,15 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from types import ModuleType
 
-from lossbench.execution import oom
 from lossbench.execution.base import Handle, Place, Request
 from lossbench.execution.capacity import Capacity
+from lossbench.execution.oom import machine_oom_kills
 from lossbench.execution.spec import EXIT_LOST, EXIT_OUT_OF_MEMORY, FORK_SERVER, Spec
 from lossbench.execution.worker import forked_main
 from lossbench.processes import kill_group
+
+#: Seconds that a killed worker takes to be gone, at the most: the kernel takes its memory back first.
+_DYING_S = 1.0
 
 
 class LocalHandle:
@@ -28,7 +31,8 @@ class LocalHandle:
     def __init__(self, process: ForkServerProcess) -> None:
         self._process = process
         self._orphan = _pid_file(process.pid)
-        self._look()
+        self._looked, self._kills = time.monotonic(), machine_oom_kills()
+        self._kills_before = self._kills
 
     def running(self) -> bool:
         return True
@@ -46,14 +50,16 @@ class LocalHandle:
         if self._orphan is not None:
             os.close(self._orphan)
             self._orphan = None
-        if code == -signal.SIGKILL and oom.kills(self._counter) > self._kills:
+        if code == -signal.SIGKILL and machine_oom_kills() > self._kills_before:
             return EXIT_OUT_OF_MEMORY
         return code
 
     def _look(self) -> None:
-        """What the kernel has counted up to now where the worker is: a kill since then is most likely its own."""
-        self._counter = oom.counter(Path(f"/proc/{self._process.pid}"))
-        self._kills = oom.kills(self._counter)
+        """Remember what the kernel had counted a moment ago, in all control groups: a loss may have put its worker into
+        another. A kill since then is most likely that of this worker; it is counted when the worker begins to die."""
+        now = time.monotonic()
+        if now - self._looked > _DYING_S:
+            self._looked, self._kills_before, self._kills = now, self._kills, machine_oom_kills()
 
     def _alive(self) -> bool:
         return self._orphan is not None and not connection.wait([self._orphan], 0)

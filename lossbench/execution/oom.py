@@ -7,14 +7,9 @@ from pathlib import Path
 _MACHINE = Path("/proc/vmstat")
 
 
-def oom_kills() -> int:
-    """Of this process's own control group, which the processes it starts share; see `counter`."""
-    return kills(counter())
-
-
-def counter(process: Path = Path("/proc/self"), groups: Path = Path("/sys/fs/cgroup")) -> Path:
-    """The file that counts the kills in a process's control group; the machine's where groups do not tell: there
-    another's death may be taken for this one's."""
+def oom_kills(process: Path = Path("/proc/self"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Of this process's own control group, which the processes it starts share; of the whole machine where groups
+    do not tell: there another's death may be taken for ours."""
     try:
         lines = (process / "cgroup").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -26,14 +21,14 @@ def counter(process: Path = Path("/proc/self"), groups: Path = Path("/sys/fs/cgr
             file = groups / "memory" / path.lstrip("/") / "memory.oom_control"
         elif number == "0" and not controllers:
             file = groups / path.lstrip("/") / "memory.events"
-        if file is not None and _count(file) is not None:
-            return file
-    return _MACHINE
+        if file is not None and (count := _count(file)) is not None:
+            return count
+    return machine_oom_kills()
 
 
-def kills(file: Path) -> int:
-    """The count in a file of `counter`; 0 where it tells none."""
-    return _count(file) or 0
+def machine_oom_kills() -> int:
+    """Of the whole machine, in whatever group; 0 where it does not tell."""
+    return _count(_MACHINE) or 0
 
 
 def _count(file: Path) -> int | None:

@@ -21,12 +21,12 @@ def test_of_our_own_group(tmp_path: Path, cgroup: str, file: str, text: str) -> 
     events = tmp_path / "groups" / file
     events.parent.mkdir(parents=True)
     events.write_text(text + "oom_kill 3\noom_group_kill 9\n")
-    assert oom.kills(oom.counter(tmp_path, tmp_path / "groups")) == 3
+    assert oom.oom_kills(tmp_path, tmp_path / "groups") == 3
 
 
 def test_of_the_machine_where_groups_do_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "vmstat").write_text("nr_free_pages 1\noom_kill 8\n")
     monkeypatch.setattr(oom, "_MACHINE", tmp_path / "vmstat")
-    assert oom.kills(oom.counter(tmp_path, tmp_path)) == 8
+    assert oom.oom_kills(tmp_path, tmp_path) == 8
     (tmp_path / "cgroup").write_text("0::/\n")
-    assert oom.kills(oom.counter(tmp_path, tmp_path)) == 8
+    assert oom.oom_kills(tmp_path, tmp_path) == 8
