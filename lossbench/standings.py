@@ -16,9 +16,11 @@ import numpy as np
 
 from lossbench.equivalence import Tested, compare
 from lossbench.runs import Part, Runs
+from lossbench.significance import Significance, Test, of_rows
 from lossbench.statistics import Description, Paired, describe, median, paired_difference, paired_ratio
 
 if TYPE_CHECKING:
+    from lossbench.bootstrap import Interval
     from lossbench.published import PublishedTable
 
 
@@ -71,13 +73,16 @@ COSTS = frozenset({"ms_per_step", "peak_memory_mb", "extra_forwards"})
 @dataclass
 class Row:
     """One loss with its parameters, over its seeds. `reference` may be the row itself; `margin`, in points, is that of
-    the equivalence tests, None where they are not asked for."""
+    the equivalence tests. What was not asked for (see `Block`) is None."""
 
     label: str
     loss: Mapping[str, Any]
     runs: Runs
     reference: Row | None = None
     margin: float | None = None
+    significance: Significance | None = None
+    miou_interval: Interval | None = None
+    delta_interval: Interval | None = None
     _described: dict[str, Description] = field(default_factory=dict, init=False, repr=False, compare=False)
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _medians: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -130,6 +135,14 @@ class Row:
             return None
         return paired_difference(self.by_seed("miou"), self.reference.by_seed("miou"))
 
+    @property
+    def differences(self) -> list[float] | None:
+        """What `delta` is the mean of, by seed in its order; None of the reference, and without a common seed."""
+        if self.delta is None or self.reference is None:
+            return None
+        ours, theirs = self.by_seed("miou"), self.reference.by_seed("miou")
+        return [ours[seed] - theirs[seed] for seed in self.delta.seeds]
+
     @cached_property
     def tested(self) -> Tested | None:
         """The tests on the differences of `delta`; None where they are not asked for or there are fewer than two."""
@@ -180,6 +193,8 @@ class Block:
     sort: str
     notes: list[str] = field(default_factory=list)
     published: list[PublishedTable] = field(default_factory=list)
+    test: Test | None = None
+    resamples: int | None = None
 
     @property
     def dataset_name(self) -> str:
@@ -212,6 +227,12 @@ class Block:
         """Have every row tested for equivalence within ±`margin` points."""
         for row in self.rows:
             row.margin = margin
+
+    def ask_significance(self, test: Test) -> None:
+        """Have every row's difference tested, with Holm's correction over the rows shown."""
+        self.test = test
+        for row, found in zip(self.rows, of_rows([row.differences for row in self.rows], test), strict=True):
+            row.significance = found
 
     @property
     def has_reference(self) -> bool:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from lossbench import equivalence
 from lossbench.equivalence import ALPHA, compare, detectable, sensitivity, t_test, tost
 from lossbench.statistics import Paired, paired_difference
 
@@ -157,3 +158,9 @@ def test_sensitivity_is_of_the_commonest_number_of_seeds():
     spread = sensitivity([paired(0.0, 1.0, 2.0), paired(0.0, 1.0, 2.0), paired(0.0, 3.0, 6.0)])
     assert spread.worst == pytest.approx(3 * spread.detectable)
     assert sensitivity([]) is None
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 5, 29, 30, 31])
+def test_the_kept_constants_are_those_that_are_solved_for(degrees):
+    kept = detectable(1.0, degrees + 1) * math.sqrt(degrees + 1)
+    assert kept == pytest.approx(equivalence._solved(degrees, 0.8, 0.05), rel=1e-10)

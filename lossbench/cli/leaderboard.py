@@ -34,6 +34,14 @@ class Format(StrEnum):
     json = "json"
 
 
+class TestName(StrEnum):
+    """Names of `significance.TESTS`."""
+
+    t = "t"
+    permutation = "permutation"
+    wilcoxon = "wilcoxon"
+
+
 #: Columns of a table that goes into a file.
 _FILE_WIDTH = 120
 
@@ -45,12 +53,27 @@ def leaderboard(
     sort: Annotated[
         str, Option(help="Best first by: miou, delta, tail_miou, ms_per_step ..., loss, or a class name.")
     ] = "miou",
-    reference: Annotated[str, Option(help="Loss that differences and time ratios refer to.")] = "ce",
+    reference: Annotated[
+        str, Option("--reference", "--versus", help="Loss that differences and time ratios refer to.")
+    ] = "ce",
     equivalence: Annotated[
         float | None,
         Option(
             metavar="MARGIN",
             help="Test differences: are they 0, are they within ± this many points?",
+            show_default=False,
+        ),
+    ] = None,
+    test: Annotated[
+        TestName | None,
+        Option("--test", help="Test differences over seeds, with Holm's correction over the rows.", show_default=False),
+    ] = None,
+    bootstrap: Annotated[
+        int | None,
+        Option(
+            "--bootstrap",
+            metavar="N",
+            help="Add intervals from N resamples of seeds and images, e.g. 10000.",
             show_default=False,
         ),
     ] = None,
@@ -83,6 +106,7 @@ def leaderboard(
     Example:
       lossbench leaderboard --dataset streets --per-class --format markdown
       lossbench leaderboard --equivalence 0.3
+      lossbench leaderboard --versus ce --test permutation --bootstrap 10000
     """
     from lossbench.provenance import stale_reasons
 
@@ -90,6 +114,7 @@ def leaderboard(
     if no_index and trust_index:
         raise ConfigError("--no-index and --trust-index contradict each other", hint="give one of them, or neither")
     _check_margin(equivalence, runs=runs)
+    _check_tests(test, bootstrap, runs=runs)
     stale = partial(stale_reasons, registries=registries(plugin))
     use: IndexUse = "off" if no_index else "trusted" if trust_index else "checked"
     table, warnings = open_store(results).runs(use)
@@ -110,6 +135,13 @@ def leaderboard(
     if equivalence is not None:
         for block in blocks:
             block.ask_tests(equivalence)
+    for block in blocks:
+        if test is not None:
+            block.ask_significance(test.value)
+        if bootstrap is not None:
+            from lossbench.resampling import ask_bootstrap
+
+            ask_bootstrap(block, bootstrap)
     if not tables:
         _need(blocks)
     alone: list[PublishedTable] = []
@@ -153,6 +185,14 @@ def _check_margin(margin: float | None, *, runs: bool) -> None:
         raise ConfigError(f"--equivalence {margin:g}: the margin must be positive", hint="in mIoU points, e.g. 0.3")
     if runs:
         raise ConfigError("--runs and --equivalence contradict each other", hint="tests are on the seeds of a loss")
+
+
+def _check_tests(test: TestName | None, resamples: int | None, *, runs: bool) -> None:
+    if runs and (test is not None or resamples is not None):
+        given = "--test" if test is not None else "--bootstrap"
+        raise ConfigError(f"--runs and {given} contradict each other", hint="tests are on the seeds of a loss")
+    if resamples is not None and not 100 <= resamples <= 1_000_000:
+        raise ConfigError(f"--bootstrap {resamples}: 100 to 1,000,000 resamples", hint="10000 is usual")
 
 
 def _published(patterns: Mapping[str, str], *, runs: bool) -> list[PublishedTable]:

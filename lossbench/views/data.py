@@ -52,6 +52,10 @@ def render_csv(
                 from lossbench.views import equivalence
 
                 line |= equivalence.csv_fields(row)
+            if block.test is not None or block.resamples is not None:
+                from lossbench.views import significance
+
+                line |= significance.csv_fields(block, row)
             line |= {key: row.value(key) for key in _DERIVED[1:]}
             if per_class:
                 line |= {f"iou:{name}": row.class_iou(name).mean for name in block.class_names}
@@ -142,6 +146,11 @@ def _block(block: Block) -> dict[str, Any]:
         made["tests"] = equivalence.json_block(block)
         for row, line in zip(block.rows, made["rows"], strict=True):
             line["tested"] = equivalence.json_row(row)
+    if block.test is not None or block.resamples is not None:
+        from lossbench.views import significance
+
+        for row, line in zip(block.rows, made["rows"], strict=True):
+            line |= significance.json_fields(block, row)
     return made
 
 

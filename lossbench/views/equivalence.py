@@ -28,21 +28,27 @@ def entry(key: str, row: Row) -> Entry:
 
 
 def note(block: Block) -> str:
-    """Which tests, at which level, what the verdicts mean, and what the table could have found."""
-    found = _sensitivity(block)
-    if found is None:
+    """Which tests, at which level, and what the verdicts mean."""
+    if _sensitivity(block) is None:
         return f"No row has two seeds in common with {block.reference}: no difference is tested."
-    text = (
+    return (
         f"p diff: of the paired t-test that the difference is 0. p equiv: of TOST, the two one-sided paired t-tests "
         f"(Schuirmann 1987), that it lies within ±{block.margin:g} points. same: p equiv <= {ALPHA:g}; better, worse: "
         f"p diff < {ALPHA:g}; both: there is a difference, within the margin; open: neither. No correction for many "
-        "comparisons. "
+        "comparisons."
     )
-    return text + (
-        f"With {found.n} seeds and the median sd of the differences of {_points(found.sd)} points, a difference below "
-        f"{_points(found.detectable)} points is found less than {_share(POWER)} "
-        f"({_points(found.worst)} in the row of the largest sd)."
-    )
+
+
+def detectable_line(block: Block) -> list[str]:
+    """The minimum detectable effect, in a line; none where nothing is paired twice."""
+    found = _sensitivity(block)
+    if found is None:
+        return []
+    return [
+        f"Minimum detectable difference: {_points(found.detectable)} points: a smaller one is found less than "
+        f"{_share(POWER)} by a paired t-test at {ALPHA:g} with {found.n} seeds and the median sd of the differences, "
+        f"{_points(found.sd)} ({_points(found.worst)} in the row of the largest sd)."
+    ]
 
 
 def _share(power: float) -> str:

@@ -31,8 +31,16 @@ EXTRA = (
 DOCUMENT = ("n", *BASE[:5], "head_miou", "middle_miou", "tail_miou", *BASE[5:])
 #: Of the tests on the difference, which they follow where they are asked for.
 TESTS = ("p_difference", "p_equivalence", "verdict")
+#: Of `--test`, and of `--bootstrap`.
+SIGNIFICANCE = ("p", "p_holm")
+INTERVALS = ("miou_interval", "delta_interval")
 #: Left to right.
-_ORDER = {key: place for place, key in enumerate(["n", "miou", "delta", *TESTS, *list(COLUMNS)[2:]])}
+_ORDER = {
+    key: place
+    for place, key in enumerate(
+        ["n", "miou", INTERVALS[0], "delta", INTERVALS[1], *SIGNIFICANCE, *TESTS, *list(COLUMNS)[2:]]
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -87,10 +95,13 @@ def row_label(row: Row) -> str:
 
 def wanted(keys: Sequence[str], block: Block) -> list[str]:
     """`keys` without those that need a reference, if there is none, and with those of the tests asked for."""
+    intervals = INTERVALS if block.resamples is not None else ()
     if not block.has_reference:
-        return [key for key in keys if key not in ("delta", "time_ratio")]
+        kept = [key for key in keys if key not in ("delta", "time_ratio")]
+        return [key for wish in kept for key in ((wish, *intervals[:1]) if wish == "miou" else (wish,))]
     tests = () if block.margin is None else TESTS
-    return [key for wish in keys for key in ((wish, *tests) if wish == "delta" else (wish,))]
+    asked = (*(() if block.test is None else SIGNIFICANCE), *tests, *reversed(intervals))
+    return [key for wish in keys for key in ((wish, *asked) if wish == "delta" else (wish,))]
 
 
 def in_order(keys: Sequence[str]) -> list[str]:
@@ -102,9 +113,13 @@ def header(key: str, block: Block) -> Header:
     if key == "n":
         return Header("n")
     if key in TESTS:
-        from lossbench.views import equivalence  # rarely asked for
+        from lossbench.views import equivalence
 
         return equivalence.header(key)
+    if key in SIGNIFICANCE or key in INTERVALS:
+        from lossbench.views import significance
+
+        return significance.header(key)
     column = COLUMNS[key]
     title = f"{column.title} {block.reference_name}" if key in ("delta", "time_ratio") else column.title
     spread = any(row.n > 1 for row in block.rows)
@@ -120,6 +135,10 @@ def entry(key: str, row: Row, best: float | None) -> Entry:
         from lossbench.views import equivalence
 
         return equivalence.entry(key, row)
+    if key in SIGNIFICANCE or key in INTERVALS:
+        from lossbench.views import significance
+
+        return significance.entry(key, row)
     value = row.value(key)
     marked = best is not None and not math.isnan(value) and round(value, 2) == best
     if key == "delta":
@@ -224,10 +243,11 @@ def footer(block: Block) -> list[str]:
             f"Δ: mIoU minus that of {block.reference} in points, paired over seeds: mean{interval}. "
             f"×: its time per step, paired."
         )
-        if block.margin is not None:
-            from lossbench.views import equivalence
+        from lossbench.views import equivalence, significance
 
+        if block.margin is not None:
             lines.append(equivalence.note(block))
+        lines += [*significance.note(block), *equivalence.detectable_line(block), *significance.reach(block)]
     if counts[0] == 1:
         lines.append("A row of one seed has no spread and no interval: its differences may be noise.")
     elif counts[0] < 3:

@@ -15,7 +15,7 @@ from lossbench.leaderboard import build
 from lossbench.statistics import median
 from lossbench.store import Store
 from lossbench.views import data, equivalence, markdown, terminal
-from lossbench.views.grid import TESTS, entry
+from lossbench.views.grid import TESTS, entry, footer
 from tests.factories import put, quickstart
 
 MARGIN = 0.3
@@ -82,8 +82,10 @@ def test_the_note_says_what_could_have_been_found(store):
     sd = median(np.array(sds))
     note = equivalence.note(block)
     assert "within ±0.3 points" in note
-    assert f"With 3 seeds and the median sd of the differences of {equivalence._points(sd)} points" in note
-    assert f"a difference below {equivalence._points(detectable(sd, 3))} points is found less than 4 times in 5" in note
+    (line,) = equivalence.detectable_line(block)
+    assert f"difference: {equivalence._points(detectable(sd, 3))} points: a smaller one is found less than 4" in line
+    assert f"with 3 seeds and the median sd of the differences, {equivalence._points(sd)} (" in line
+    assert line in footer(block)
     assert "No correction for many comparisons" in note
     assert json.loads(data.render_json([block]))["blocks"][0]["tests"]["detectable"] == pytest.approx(detectable(sd, 3))
 

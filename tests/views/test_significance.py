@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from lossbench import bootstrap, leaderboard
+from lossbench.resampling import ask_bootstrap
+from lossbench.significance import holm, sign_flip
+from lossbench.store import Store
+from lossbench.views import data, latex, markdown, significance, terminal
+from lossbench.views.grid import footer
+from tests.factories import quickstart
+
+
+@pytest.fixture
+def block(tmp_path):
+    quickstart(Store(tmp_path), seeds=range(7))
+    table, _ = Store(tmp_path).runs()
+    (made,) = leaderboard.build(table)
+    return made
+
+
+def printed(block, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    terminal.render([block], console)
+    return console.file.getvalue()
+
+
+def test_nothing_is_tested_unasked(block) -> None:
+    assert all(row.significance is None and row.miou_interval is None for row in block.rows)
+    text = printed(block)
+    assert "p Holm" not in text
+    assert "bootstrap" not in text
+    assert "Minimum detectable difference" in text
+
+
+def test_columns_are_the_tests_over_seeds(block) -> None:
+    block.ask_significance("permutation")
+    tested = [row for row in block.rows if not row.is_reference]
+    ps = [sign_flip(row.differences) for row in tested]
+    assert [row.significance.p for row in tested] == ps
+    assert [row.significance.p_holm for row in tested] == holm(ps)
+    assert next(row for row in block.rows if row.is_reference).significance is None
+    text = printed(block)
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) <= 80
+    head = next(line for line in text.splitlines() if line.startswith("loss"))
+    assert head.index("diff") < head.index(" p ") < head.index("p Holm")
+    assert "p Holm" in markdown.render([block])
+    assert "p Holm" in latex.render([block])
+    assert f"corrected for the {len(tested)} rows" in " ".join(footer(block))
+
+
+def test_few_seeds_are_told_what_they_cannot_reach(tmp_path) -> None:
+    quickstart(Store(tmp_path), seeds=range(3))
+    (block,) = leaderboard.build(Store(tmp_path).runs()[0])
+    rows = sum(not row.is_reference for row in block.rows)
+    (line,) = significance.reach(block)
+    assert line.startswith("With 3 paired seeds no permutation or Wilcoxon test reaches p = 0.05 (at best 0.25)")
+    assert f"for {rows} rows" in line
+    assert line in footer(block)
+
+
+def test_many_rows_are_told_what_their_test_cannot_reach(block) -> None:
+    assert significance.reach(block) == []
+    block.ask_significance("wilcoxon")
+    rows = sum(row.significance is not None for row in block.rows)
+    (line,) = significance.reach(block)
+    assert f"no row of {rows} can reach" in line
+
+
+def test_bootstrap_columns(block) -> None:
+    ask_bootstrap(block, 300)
+    reference = next(row for row in block.rows if row.is_reference)
+    assert reference.delta_interval is None
+    for row in block.rows:
+        assert row.miou_interval.low <= row.value("miou") <= row.miou_interval.high
+        if row is not reference:
+            assert row.delta_interval.low < row.delta_interval.high
+    assert "+" in printed(block, 160)
+    assert "the same images for all losses" in " ".join(footer(block))
+
+
+def test_a_difference_is_taken_on_the_same_images_and_seeds(block) -> None:
+    ask_bootstrap(block, 200)
+    row = next(row for row in block.rows if not row.is_reference)
+    own, theirs = (
+        bootstrap.resampled_miou(
+            np.stack([np.load(r.runs.table.path(i).with_suffix(".npz"))["counts"] for i in r.runs.rows]), 200
+        )
+        for r in (row, row.reference)
+    )
+    images = row.miou_interval.images
+    assert row.delta_interval == bootstrap.interval(own - theirs, images)
+
+
+def test_runs_without_counts_are_left_out_and_named(block) -> None:
+    row = next(row for row in block.rows if not row.is_reference)
+    row.runs.table.path(int(row.runs.rows[0])).with_suffix(".npz").unlink()
+    ask_bootstrap(block, 200)
+    assert row.miou_interval.seeds == 6
+    assert row.delta_interval.seeds == 6
+    assert any(f"{row.label} (1 of 7)" in note for note in block.notes)
+
+
+def test_runs_on_other_images_are_left_out(block) -> None:
+    row = next(row for row in block.rows if not row.is_reference)
+    file = row.runs.table.path(int(row.runs.rows[0])).with_suffix(".npz")
+    with np.load(file) as old:
+        counts, names = old["counts"], old["names"]
+    np.savez(file, counts=counts, names=np.array([f"other {name}" for name in names]))
+    ask_bootstrap(block, 200)
+    assert row.miou_interval.seeds == 6
+
+
+def test_no_counts_at_all(block) -> None:
+    for row in block.rows:
+        for place in row.runs.rows:
+            row.runs.table.path(int(place)).with_suffix(".npz").unlink()
+    ask_bootstrap(block, 200)
+    assert "No run has per-image counts: there is no bootstrap interval." in block.notes
+
+
+def test_machines_get_all_digits(block) -> None:
+    block.ask_significance("t")
+    ask_bootstrap(block, 200)
+    rows = json.loads(data.render_json([block]))["blocks"][0]["rows"]
+    lines = list(csv.DictReader(io.StringIO(data.render_csv([block]))))
+    for row, made, line in zip(block.rows, rows, lines, strict=True):
+        assert made["bootstrap"]["miou"]["low"] == row.miou_interval.low
+        assert float(line["miou_boot_low"]) == pytest.approx(row.miou_interval.low, rel=1e-5)
+        if row.is_reference:
+            assert made["significance"] is None
+            assert line["p"] == ""
+        else:
+            assert made["significance"]["p_holm"] == row.significance.p_holm
+            assert float(line["p_holm"]) == pytest.approx(row.significance.p_holm, rel=1e-5)
