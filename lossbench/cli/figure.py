@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lossbench.standings import Block
     from lossbench.store import Store
 
-KINDS = ("panels", "classes", "curves", "sweep")
+KINDS = ("panels", "classes", "curves", "sweep", "ranks", "profile")
 #: Options of one figure alone.
 _OWN = {
     "style": "classes", "parameter": "sweep", "metric": "sweep", "seed": "panels", "image": "panels",
@@ -46,7 +46,7 @@ class Style(StrEnum):
 
 
 def figure(
-    kind: Annotated[str, Argument(metavar="KIND", help="panels, classes, curves or sweep.")],
+    kind: Annotated[str, Argument(metavar="KIND", help="panels, classes, curves, sweep, ranks or profile.")],
     dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
     backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
     loss: Annotated[str, Option(help="Only losses that match this glob; several: a|b.", show_default=False)] = "*",
@@ -94,7 +94,8 @@ def figure(
 
     panels: image, truth and what each loss predicts (a run keeps predictions of a few fixed images). classes: IoU per
     class, frequent classes first. curves: training loss and validation mIoU over the steps. sweep: scores over a
-    parameter of the dataset. Runs of different protocols are never mixed.
+    parameter of the dataset. ranks: mean ranks over at least five datasets and backbones, with the critical difference.
+    profile: the share of runs above a score. Runs of different protocols are never mixed.
 
     \b
     Example:
@@ -133,6 +134,11 @@ def figure(
         blocks = of_variant(blocks, variant)
         name = str(blocks[0].parts[0].condition.cell["dataset"]["name"])
         draw = partial(make_sweep, blocks, parameter or "", metrics=metric or METRICS, width=width, reference=reference)
+    elif kind in ("ranks", "profile"):
+        from lossbench.figures.make import make_profile, make_ranks
+
+        name = dataset.replace("*", "") or "all"
+        draw = partial(make_ranks if kind == "ranks" else make_profile, blocks, width=width)
     else:
         from lossbench.figures.choice import one_block
 

@@ -10,11 +10,13 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lossbench.cells import short_hash
-from lossbench.figures import classes, curves, kept, panels, sweep
+from lossbench.errors import ConfigError
+from lossbench.figures import classes, curves, kept, panels, profile, ranks, sweep
 from lossbench.figures.choice import facts, label, unmarked
 from lossbench.figures.overlay import NARROW
 from lossbench.figures.saving import save
 from lossbench.figures.style import PAPER_WIDTH, paper_style
+from lossbench.ranking import FEWEST_BLOCKS, Ranking, performance_profile, rank
 from lossbench.readmany import read_record
 from lossbench.standings import Block
 from lossbench.statistics import CONFIDENCE
@@ -92,6 +94,41 @@ def make_sweep(
     notes = list(dict.fromkeys(note for block in blocks for note in block.notes))
     data = [entry for each in series for entry in each.to_json()]
     return Drawing(figure, title, " ".join([lead, f"{protocol_line(blocks[0])}.", *notes]), data, _ids(blocks))
+
+
+def make_ranks(blocks: Sequence[Block], *, width: float = PAPER_WIDTH) -> Drawing:
+    """Critical-difference diagram. Raises ConfigError with too few blocks for one."""
+    found = rank(blocks)
+    if found.critical is None:
+        raise ConfigError(
+            f"{len(found.blocks)} blocks are too few for a critical-difference diagram: it takes {FEWEST_BLOCKS}",
+            hint="`lossbench ranks` has the ranks, `lossbench figure profile` the scores",
+        )
+    with paper_style():
+        figure = ranks.draw(found, width=width)
+    title = f"Mean ranks over {len(found.blocks)} blocks"
+    lead = f"{title}: losses under one bar are not told apart (Nemenyi test at 0.05, critical difference "
+    lead += f"{found.critical:.2f})."
+    data = {"mean_ranks": dict(zip(found.losses, found.mean_ranks.tolist(), strict=True)), "critical": found.critical}
+    return Drawing(figure, title, " ".join([lead, *_ranked(found)]), data, _ids(blocks))
+
+
+def make_profile(blocks: Sequence[Block], *, width: float = PAPER_WIDTH) -> Drawing:
+    """Performance profile over the runs of all blocks."""
+    found = rank(blocks)
+    with paper_style():
+        figure = profile.draw(found, width=width)
+    number = len(found.blocks)
+    title = f"Performance profile over {number} block{'s' * (number > 1)}"
+    lead = f"{title}: share of the runs above a score; each block has the same weight; further right is better."
+    levels = profile.levels(found)
+    shares = performance_profile(found.relative, levels)
+    data = {"levels": levels.tolist(), "shares": dict(zip(found.losses, shares.tolist(), strict=True))}
+    return Drawing(figure, title, " ".join([lead, *_ranked(found)]), data, _ids(blocks))
+
+
+def _ranked(found: Ranking) -> list[str]:
+    return [f"Blocks: {'; '.join(found.blocks)}.", *found.notes]
 
 
 def make_panels(

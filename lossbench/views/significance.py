@@ -34,7 +34,7 @@ def entry(key: str, row: Row) -> Entry:
         return Entry("-")
     if key == "p":
         return Entry(p_text(row.significance.p))
-    return Entry(p_text(row.significance.p_holm), row.significance.mark.ljust(3))
+    return Entry(p_text(row.significance.p_holm) + row.significance.mark)
 
 
 def p_text(p: float) -> str:
