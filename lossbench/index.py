@@ -42,7 +42,10 @@ _TICK_NS = 3_000_000_000
 _MAGIC = b"lossbench index\n"
 #: Rewriting the index costs more than parsing this share of all files again.
 _FEW_SHARE = 0.001
-_NUMBERS = {"condition": np.int32, "ids": np.uint64, "seeds": np.int64, "costs": np.float64, "scores": np.float64}
+_NUMBERS = {
+    "condition": np.int32, "ids": np.uint64, "seeds": np.int64, "costs": np.float64, "scores": np.float64,
+    "fine": np.float64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,8 @@ def index_files(cache: Path) -> list[Path]:
 def _code() -> str:
     """Changes with everything that could change what is kept: an index of another one is not read."""
     here = Path(__file__).parent
-    sources = [
-        (here / f"{name}.py").read_bytes() for name in ("cells", "metrics", "records", "runtable", "tabulate", "index")
-    ]
+    names = ("cells", "finescores", "metrics", "records", "runtable", "tabulate", "index")
+    sources = [(here / f"{name}.py").read_bytes() for name in names]
     return hashlib.sha256(b"\0".join([*sources, np.__version__.encode()])).hexdigest()
 
 
@@ -192,6 +194,7 @@ def _load(file: Path, folder: Path) -> Known | None:
         seeds=numbers["seeds"],
         costs=numbers["costs"].reshape(len(paths), -1),
         scores=numbers["scores"].reshape(len(paths), -1),
+        fine=numbers["fine"].reshape(len(paths), -1),
         counts=counts,
     )
     return Known(table, stamps, unreadable)

@@ -113,6 +113,31 @@ def sort_key(sort: str, records: Sequence[Record | Condition]) -> str:
     )
 
 
+#: Of `--columns fine`.
+FINE_COLUMNS = (
+    "miou", "delta", "image_miou", "image_class_miou", "image_miou_worst", "tail_miou", "boundary_miou", "ece", "nll",
+)  # fmt: skip
+
+
+def column_keys(text: str) -> list[str]:
+    """The keys of COLUMNS in a comma-separated list of keys or titles; "fine" stands for FINE_COLUMNS.
+    Raises UnknownNameError."""
+    titles = {column.title.casefold(): key for key, column in COLUMNS.items()}
+    found: list[str] = []
+    for name in filter(None, (part.strip() for part in text.split(","))):
+        if name == "fine":
+            found += FINE_COLUMNS
+        elif name in COLUMNS or name.casefold() in titles:
+            found.append(name if name in COLUMNS else titles[name.casefold()])
+        else:
+            known = [*COLUMNS, "fine"]
+            hint = did_you_mean(name, known) or f"columns: {', '.join(known)}"
+            raise UnknownNameError(f"no column '{name}'", hint=hint)
+    if not found:
+        raise UnknownNameError("no column is named", hint=f"columns: {', '.join(COLUMNS)}, fine")
+    return list(dict.fromkeys(found))
+
+
 def _block(table: RunTable, members: Sequence[Part], variant: str, loss: str, sort: str, reference: str) -> Block:
     groups: dict[str, list[Part]] = defaultdict(list)
     for part in members:

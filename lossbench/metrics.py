@@ -35,6 +35,8 @@ Scores = NDArray[np.float64]
 
 #: How a class in neither truth nor prediction is treated; stated in every record.
 ABSENT_CLASS_RULE = "excluded"
+#: Share of the images that `image_miou_worst` is over.
+WORST = 0.05
 #: Last axis of an array of counts.
 TP, FP, FN = 0, 1, 2
 
@@ -207,11 +209,23 @@ def image_averages(per_image: ArrayLike) -> dict[str, float]:
     any labelled pixel: every image weighs the same. `image_class_miou`: each class is averaged over the images
     it occurs in first, then over classes: every class weighs the same. (mIoU^I and mIoU^C of Wang et al. 2023,
     "Revisiting Evaluation Metrics for Semantic Segmentation", with this module's rule for absent classes.)
+    `image_miou_worst`: the mean over the worst 5 % of the images (their mIoU^I_q at q = 5).
     """
     scores = class_scores(per_image)
     averages = {f"image_m{short}": float(mean(mean(scores[name]), None)) for name, short in _SHORT.items()}
     averages["image_class_miou"] = float(mean(mean(scores["iou"], axis=0)))
+    averages["image_miou_worst"] = worst(mean(scores["iou"]))
     return averages
+
+
+def worst(values: ArrayLike, share: float = WORST) -> float:
+    """Mean over the lowest `share` of the values that are not NaN, of ceil(share n) values and so of at least one;
+    which of equal values is among them changes nothing. NaN without any."""
+    array = np.asarray(values, dtype=np.float64)
+    ordered = np.sort(array[~np.isnan(array)])
+    # Less a hair, so that 0.05 x 100, which is a little more than 5 in binary, is 5.
+    number = max(1, int(np.ceil(share * len(ordered) - 1e-9)))
+    return float(mean(ordered[:number]))
 
 
 _SHORT: Mapping[str, str] = {
@@ -224,7 +238,7 @@ _SHORT: Mapping[str, str] = {
 
 
 #: Keys of `image_averages`.
-IMAGE_AVERAGES = (*(f"image_m{short}" for short in _SHORT.values()), "image_class_miou")
+IMAGE_AVERAGES = (*(f"image_m{short}" for short in _SHORT.values()), "image_class_miou", "image_miou_worst")
 
 
 # --- all of it ---

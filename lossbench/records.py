@@ -47,6 +47,7 @@ class Record:
         provenance: code hashes, PROTOCOL, versions, hardware, data fingerprint, times, command, suite.
         notes: remarks for a reader, e.g. why it diverged.
         absent_class_rule: "excluded": a class in neither truth nor prediction is left out of a mean.
+        extra_counts: what `finescores` computes boundary IoU and calibration from; empty in records from before.
     """
 
     cell: dict[str, Any]
@@ -61,6 +62,7 @@ class Record:
     provenance: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     absent_class_rule: str = "excluded"
+    extra_counts: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property
@@ -87,11 +89,10 @@ class Record:
             "absent_class_rule": json.dumps(self.absent_class_rule),
             "confusion": _lines("[]", [json.dumps(row) for row in np.asarray(self.confusion).tolist()]),
             "train_pixels": json.dumps(_plain(self.train_pixels)),
+            **({"extra_counts": _lines("{}", _members(self.extra_counts))} if self.extra_counts else {}),
             "costs": _block(_plain(self.costs)),
-            "diagnostics": _lines(
-                "{}", [f"{json.dumps(k)}: {json.dumps(_plain(v))}" for k, v in self.diagnostics.items()]
-            ),
-            "curve": _lines("{}", [f"{json.dumps(k)}: {json.dumps(_plain(v))}" for k, v in self.curve.items()]),
+            "diagnostics": _lines("{}", _members(self.diagnostics)),
+            "curve": _lines("{}", _members(self.curve)),
             "provenance": _block(_plain(self.provenance)),
             "notes": _block(_plain(self.notes)),
         }
@@ -162,8 +163,17 @@ def _read_v1(cls: type[Record], data: dict[str, Any]) -> Record:
         provenance=data["provenance"],
         notes=data["notes"],
         absent_class_rule=data["absent_class_rule"],
+        extra_counts=_extra(data),
         schema=data["schema"],
     )
+
+
+def _extra(data: dict[str, Any]) -> dict[str, Any]:
+    """A later member: records from before do not have it."""
+    extra = data.get("extra_counts", {})
+    if not isinstance(extra, dict):
+        raise TypeError("'extra_counts' must be a JSON object")
+    return extra
 
 
 def _matrix(rows: list[Any]) -> NDArray[Any]:
@@ -210,6 +220,11 @@ def _plain(value: Any) -> Any:
 def _block(value: Any) -> str:
     """Indented JSON, as a member of an object that is itself indented by one."""
     return json.dumps(value, indent=1, allow_nan=False).replace("\n", "\n ")
+
+
+def _members(values: Mapping[str, Any]) -> list[str]:
+    """Members of a JSON object, each on one line."""
+    return [f"{json.dumps(key)}: {json.dumps(_plain(value))}" for key, value in values.items()]
 
 
 def _lines(brackets: str, items: list[str]) -> str:

@@ -13,11 +13,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lossbench import metrics
+from lossbench import finescores, metrics
+from lossbench.finescores import FINE
 from lossbench.records import Record
 from lossbench.runtable import COSTS, SCORES, Condition, RunTable, cost, hex_ids
 from lossbench.sidecar import per_image_counts
 from lossbench.store import StoredRecord
+
+#: What a figure of FINE is shown in: percent, but for the NLL.
+FINE_SCALE = {"boundary_miou": 100.0, "ece": 100.0, "nll": 1.0}
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Run:
         """A figure of this run alone, NaN where it has none."""
         if key in COSTS:
             return cost(self.record.costs, key)
+        if key in FINE:
+            return FINE_SCALE[key] * finescores.scores(self.record.extra_counts)[key]
         figures = self.averaged if key.startswith("image_") else self.pooled
         return figures.get(key, math.nan)
 
@@ -125,6 +131,9 @@ class Runs:
         if key in SCORES:
             scores: NDArray[np.float64] = 100 * self.table.scores[self.rows, SCORES.index(key)]
             return scores
+        if key in FINE:
+            fine: NDArray[np.float64] = FINE_SCALE[key] * self.table.fine[self.rows, FINE.index(key)]
+            return fine
         return self._averaged[key]
 
     @cached_property

@@ -93,6 +93,7 @@ class RunTable:
         ids: (n) the records' ids as unsigned integers of 64 bits.
         seeds: (n).
         costs, scores: (n, len(COSTS)), (n, len(SCORES)); scores are fractions.
+        fine: (n, len(finescores.FINE)), NaN where a record has no counts for them.
         counts: TP, FP, FN of every class of every run, one run after the other, flat: every other figure is derived
             from them.
     """
@@ -105,6 +106,7 @@ class RunTable:
     seeds: Ints
     costs: Floats
     scores: Floats
+    fine: Floats
     counts: Ints
 
     def __len__(self) -> int:
@@ -143,6 +145,7 @@ class RunTable:
             seeds=self.seeds[rows],
             costs=self.costs[rows],
             scores=self.scores[rows],
+            fine=self.fine[rows],
             counts=self.counts[source],
         )
 
@@ -175,5 +178,6 @@ def concatenate(folder: Path, tables: Sequence[RunTable]) -> RunTable:
         seeds=np.concatenate([table.seeds for table in tables]),
         costs=np.concatenate([table.costs for table in tables]),
         scores=np.concatenate([table.scores for table in tables]),
+        fine=np.concatenate([table.fine for table in tables]),
         counts=np.concatenate([table.counts for table in tables]),
     )

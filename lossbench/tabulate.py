@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossbench import metrics
+from lossbench import finescores, metrics
 from lossbench.records import Record
 from lossbench.runtable import COSTS, SCORES, Condition, Floats, Ints, RunTable, cost
 
 #: Matrices whose scores are computed together: enough to forget numpy's overhead, few enough for the cache.
 _BATCH = 1024
+_NO_FINE = (math.nan,) * len(finescores.FINE)
 
 
 def tabulate(folder: Path, records: Iterable[tuple[str, Record]]) -> RunTable:
@@ -37,6 +39,7 @@ class _Builder:
         self._ids: list[int] = []
         self._seeds: list[int] = []
         self._costs: list[float] = []
+        self._fine: list[float] = []
         self._waiting: list[NDArray[np.int64]] = []
         self._scores: list[Floats] = []
         self._counts: list[Ints] = []
@@ -51,6 +54,7 @@ class _Builder:
         self._ids.append(int(record.id, 16))
         self._seeds.append(record.seed)
         self._costs += [cost(record.costs, key) for key in COSTS]
+        self._fine += finescores.scores(record.extra_counts).values() if record.extra_counts else _NO_FINE
         self._waiting.append(record.confusion)
         if len(self._waiting) == _BATCH:
             self._score()
@@ -85,6 +89,7 @@ class _Builder:
             seeds=np.array(self._seeds, dtype=np.int64),
             costs=np.array(self._costs, dtype=np.float64).reshape(-1, len(COSTS)),
             scores=np.concatenate([np.empty((0, len(SCORES))), *self._scores]),
+            fine=np.array(self._fine, dtype=np.float64).reshape(-1, len(finescores.FINE)),
             counts=np.concatenate([np.empty(0, dtype=np.int64), *self._counts]),
         )
 

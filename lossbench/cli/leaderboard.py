@@ -77,6 +77,14 @@ def leaderboard(
             show_default=False,
         ),
     ] = None,
+    columns: Annotated[
+        str | None,
+        Option(
+            metavar="LIST",
+            help="Show these columns, commas between; fine: image-wise, worst images, boundaries, calibration.",
+            show_default=False,
+        ),
+    ] = None,
     per_class: Annotated[bool, Option("--per-class", help="Add the IoU of every class.")] = False,
     runs: Annotated[bool, Option("--runs", help="One row per run instead of one per loss.")] = False,
     fresh: Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
@@ -106,6 +114,7 @@ def leaderboard(
     Example:
       lossbench leaderboard --dataset streets --per-class --format markdown
       lossbench leaderboard --equivalence 0.3
+      lossbench leaderboard --columns fine --dataset camvid
       lossbench leaderboard --versus ce --test permutation --bootstrap 10000
     """
     from lossbench.provenance import stale_reasons
@@ -128,8 +137,9 @@ def leaderboard(
     if runs:
         _write_runs(_shown(table, patterns, stale, fresh), stale, chosen, write)
         return
-    from lossbench.leaderboard import build
+    from lossbench.leaderboard import build, column_keys
 
+    keys = column_keys(columns) if columns is not None else None
     # Of all records, not of those found: the reference may be a loss that --loss leaves out.
     blocks = build(table, **patterns, sort=sort, reference=reference, stale=stale, include_stale=not fresh)
     if equivalence is not None:
@@ -153,7 +163,7 @@ def leaderboard(
         from lossbench.views import terminal
 
         def draw(console: Console) -> None:
-            terminal.render(blocks, console, per_class=per_class)
+            terminal.render(blocks, console, per_class=per_class, columns=keys)
             if alone:
                 from lossbench.views.published import render
 
@@ -163,11 +173,11 @@ def leaderboard(
     elif chosen is Format.markdown:
         from lossbench.views import markdown
 
-        write(markdown.render(blocks, per_class=per_class, published=alone))
+        write(markdown.render(blocks, per_class=per_class, published=alone, columns=keys))
     elif chosen is Format.latex:
         from lossbench.views import latex
 
-        write(latex.render(blocks, per_class=per_class, published=alone))
+        write(latex.render(blocks, per_class=per_class, published=alone, columns=keys))
     elif chosen is Format.csv:
         from lossbench.views import data
 

@@ -137,7 +137,7 @@ class CellRun:
         )
         ranks.wait()
         writer = kept.writer(dataset.colors)
-        result = self._score(trainer.model, val, dataset.num_classes, stoppable=True, writer=writer)
+        result = self._score(trainer.model, val, dataset.num_classes, final=True, writer=writer)
         if result is None:
             self._save(trainer)
             return None
@@ -208,7 +208,7 @@ class CellRun:
         val: CachedSplit,
         classes: int,
         *,
-        stoppable: bool,
+        final: bool,
         writer: PredictionWriter | None = None,
     ) -> Evaluation | None:
         protocol = self.cell.protocol
@@ -218,14 +218,15 @@ class CellRun:
             classes,
             self.device,
             channels_last=protocol.channels_last,
-            should_stop=self.should_stop if stoppable else lambda: False,
+            should_stop=self.should_stop if final else lambda: False,
             on_batch=lambda done, total: self._send("eval", throttle=True, done=done, total=total),
             on_prediction=writer,
             ranks=self.ranks,
+            fine=final,
         )
 
     def _miou_now(self, model: Backbone, val: CachedSplit, classes: int) -> float:
-        result = self._score(model, val, classes, stoppable=False)
+        result = self._score(model, val, classes, final=False)
         return metrics.mean_iou(result.confusion) if result is not None else math.nan
 
     def _maybe_save(self, trainer: Trainer) -> None:
@@ -287,6 +288,7 @@ class CellRun:
             status="diverged" if trainer.diverged else "ok",
             class_names=list(dataset.class_names),
             confusion=result.confusion,
+            extra_counts=result.extra,
             train_pixels=[int(n) for n in splits[cell.protocol.train_split].class_counts],
             curve=trainer.curve.points,
             costs={

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from lossbench.backbones.base import Backbone
 from lossbench.data.batches import eval_groups, native, normalise
 from lossbench.data.cache import CachedSplit
 from lossbench.training.confusion import confusion_matrices, image_counts
+from lossbench.training.finecounts import FineCounts
 from lossbench.training.ranks import ALONE, Ranks
 
 
@@ -24,10 +26,12 @@ class Evaluation:
     Attributes:
         confusion: (C, C) int64, rows = truth, columns = prediction, summed over the split's labelled pixels.
         per_image: (n_images, C, 3) int32 true positives, false positives, false negatives of every image.
+        extra: what `finescores` needs besides, where it was asked for.
     """
 
     confusion: NDArray[np.int64]
     per_image: NDArray[np.int32]
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def predict(logits: Tensor) -> Tensor:
@@ -53,6 +57,7 @@ def evaluate(
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     on_prediction: Callable[[int, NDArray[np.uint8]], None] | None = None,
     ranks: Ranks = ALONE,
+    fine: bool = False,
 ) -> Evaluation | None:
     """Score `model` (dropout off, BatchNorm's running statistics) on every image of `split` at native size.
 
@@ -64,6 +69,7 @@ def evaluate(
         on_prediction: given (index, (H, W) uint8 predicted ids) of every image, e.g. to write them to disk.
         ranks: share the batches, not the images of a batch, so that each is scored exactly as by one process. A rank's
             `on_prediction` is given the images of its own batches; every rank gets all counts.
+        fine: count boundaries and confidences, too.
 
     Returns:
         The counts, or None when `should_stop` asked to end early. The model's mode is restored.
@@ -72,6 +78,7 @@ def evaluate(
     model.eval()
     total = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
     per_image = torch.zeros(len(split), num_classes, 3, dtype=torch.int32, device=device)
+    extra = FineCounts(num_classes, device) if fine else None
     done = 0
     groups = list(eval_groups(split))
     try:
@@ -84,8 +91,11 @@ def evaluate(
             inputs = normalise(images.to(device, non_blocking=True))
             if channels_last:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
-            prediction = predict(model(inputs))
-            matrices = confusion_matrices(targets.to(device, non_blocking=True), prediction, num_classes)
+            logits, truth = model(inputs), targets.to(device, non_blocking=True)
+            prediction = predict(logits)
+            matrices = confusion_matrices(truth, prediction, num_classes)
+            if extra is not None:
+                extra.add(logits, prediction, truth)
             total += matrices.sum(dim=0)
             per_image[indices[0] : indices[-1] + 1] = image_counts(matrices).to(torch.int32)
             if on_prediction is not None:
@@ -95,4 +105,5 @@ def evaluate(
             on_batch(min(done * ranks.world, len(split)), len(split))
     finally:
         model.train(was_training)
-    return Evaluation(ranks.add_up(total).cpu().numpy(), ranks.add_up(per_image).cpu().numpy())
+    counts = ranks.add_up(total).cpu().numpy(), ranks.add_up(per_image).cpu().numpy()
+    return Evaluation(*counts, extra.gathered(ranks) if extra is not None else {})

@@ -104,6 +104,14 @@ def wanted(keys: Sequence[str], block: Block) -> list[str]:
     return [key for wish in keys for key in ((wish, *asked) if wish == "delta" else (wish,))]
 
 
+def chosen(keys: Sequence[str] | None, block: Block) -> list[str]:
+    """The columns a user named, as `wanted`; with the difference where a test of it was asked for. Empty for None."""
+    if keys is None:
+        return []
+    tested = block.test is not None or block.margin is not None or block.resamples is not None
+    return wanted([*keys, "delta"] if tested and "delta" not in keys else keys, block)
+
+
 def in_order(keys: Sequence[str]) -> list[str]:
     """Column keys, left to right."""
     return sorted(keys, key=_ORDER.__getitem__)

@@ -36,7 +36,13 @@ _SPECIAL = {
 }
 
 
-def render(blocks: Sequence[Block], *, per_class: bool = False, published: Sequence[PublishedTable] = ()) -> str:
+def render(
+    blocks: Sequence[Block],
+    *,
+    per_class: bool = False,
+    published: Sequence[PublishedTable] = (),
+    columns: Sequence[str] | None = None,
+) -> str:
     """A table environment per block, its notes as the caption, the best value of a column in bold; then the published
     tables that stand beside no block."""
     parts = ["% Needs \\usepackage{booktabs}."]
@@ -46,7 +52,7 @@ def render(blocks: Sequence[Block], *, per_class: bool = False, published: Seque
         labels.append(label)
         label += f"-{labels.count(label)}" if labels.count(label) > 1 else ""
         caption = " ".join([f"{block.title}.", *footer(block), "Bold: best of a column."])
-        parts.append(_float(summary_grid(block, document_columns(block)), caption, label))
+        parts.append(_float(summary_grid(block, document_columns(block, columns)), caption, label))
         if per_class:
             caption = f"{block.title}: IoU per class in percent, mean over seeds; classes by training pixels."
             parts.append(_float(class_grid(block), caption, f"{label}-classes"))

@@ -8,18 +8,35 @@ from typing import TYPE_CHECKING
 
 from lossbench.runs import Run
 from lossbench.standings import Block
-from lossbench.views.grid import DOCUMENT, Entry, Grid, Header, class_grid, footer, runs_grid, summary_grid, wanted
+from lossbench.views.grid import (
+    DOCUMENT,
+    Entry,
+    Grid,
+    Header,
+    chosen,
+    class_grid,
+    footer,
+    runs_grid,
+    summary_grid,
+    wanted,
+)
 
 if TYPE_CHECKING:
     from lossbench.published import PublishedTable
 
 
-def render(blocks: Sequence[Block], *, per_class: bool = False, published: Sequence[PublishedTable] = ()) -> str:
+def render(
+    blocks: Sequence[Block],
+    *,
+    per_class: bool = False,
+    published: Sequence[PublishedTable] = (),
+    columns: Sequence[str] | None = None,
+) -> str:
     """A heading, a table and a list of notes per block, the best value of a column in bold; then the published tables
     that stand beside no block."""
     parts = []
     for block in blocks:
-        parts += [f"### {escape(block.title)}", table(summary_grid(block, document_columns(block)))]
+        parts += [f"### {escape(block.title)}", table(summary_grid(block, document_columns(block, columns)))]
         if per_class:
             parts.append(table(class_grid(block)))
         parts.append("\n".join(f"- {escape(note)}" for note in footer(block)))
@@ -38,9 +55,9 @@ def render_runs(runs: Sequence[Run]) -> str:
     return table(Grid(headers, [[*a, *b] for a, b in zip(named, grid.rows, strict=True)])) + "\n"
 
 
-def document_columns(block: Block) -> list[str]:
-    """Columns of a table in a document; without the reference's when there is none."""
-    return wanted(DOCUMENT, block)
+def document_columns(block: Block, columns: Sequence[str] | None = None) -> list[str]:
+    """Columns of a table in a document, those named or the usual; without the reference's when there is none."""
+    return chosen(columns, block) or wanted(DOCUMENT, block)
 
 
 def table(grid: Grid) -> str:

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lossbench.runs import Run
-from lossbench.standings import Block
-from lossbench.views.grid import BASE, EXTRA, Grid, Header, class_grid, footer, runs_grid, summary_grid, wanted
+from lossbench.standings import COLUMNS, Block
+from lossbench.views.grid import BASE, EXTRA, Grid, Header, chosen, class_grid, footer, runs_grid, summary_grid, wanted
 
 #: A rule below the headers and nothing else: one for terminals, one of ASCII.
 _RULE = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
@@ -26,19 +26,25 @@ _WORDS_MAX, _WORDS_MIN = 36, 14
 _NARROWEST = 8
 
 
-def render(blocks: Sequence[Block], console: Console, *, per_class: bool = False) -> None:
-    """Print every block: title, table, footer; with `per_class` the IoU of each class between them."""
+def render(
+    blocks: Sequence[Block], console: Console, *, per_class: bool = False, columns: Sequence[str] | None = None
+) -> None:
+    """Print every block: title, table, footer; with `per_class` the IoU of each class between them. `columns` instead
+    of those that fit; what is then too wide is left out from the right."""
     for number, block in enumerate(blocks):
         if number:
             console.print()
         print_title(block.title, console)
-        draw(summary_grid(block, fitting(block, console)), console)
+        keys = fitting(block, console, columns)
+        draw(summary_grid(block, keys), console)
         if per_class:
             for grid in split_classes(class_grid(block), console):
                 console.print()
                 draw(grid, console)
         best = "bold" if console.is_terminal else "*"
-        print_notes([*footer(block), f"Best of a column: {best}; its lead may be within the noise."], console)
+        narrow = [COLUMNS[key].title for key in columns or () if key not in keys and key in COLUMNS]
+        notes = [f"No room for {', '.join(narrow)}: a wider terminal, or another --format."] if narrow else []
+        print_notes([*footer(block), *notes, f"Best of a column: {best}; its lead may be within the noise."], console)
 
 
 def render_runs(runs: Sequence[Run], console: Console) -> None:
@@ -58,11 +64,12 @@ def render_runs(runs: Sequence[Run], console: Console) -> None:
         print_notes(notes, console)
 
 
-def fitting(block: Block, console: Console) -> list[str]:
+def fitting(block: Block, console: Console, columns: Sequence[str] | None = None) -> list[str]:
     """The columns that fit: BASE, in its order, with the first column folded if need be; then as many of EXTRA as
-    there is room for beside the whole first column. Columns without a single value are left out."""
-    base = wanted(BASE, block)
-    if len({row.n for row in block.rows}) > 1:
+    there is room for beside the whole first column. Columns without a single value are left out.
+    Of `columns`, if given, those that fit."""
+    base = chosen(columns, block) or wanted(BASE, block)
+    if columns is None and len({row.n for row in block.rows}) > 1:
         base.insert(1, "n")
     first = _column(summary_grid(block, []), 0, console).width
     taken = 0
@@ -81,7 +88,7 @@ def fitting(block: Block, console: Console) -> list[str]:
         if not fits(key, _WORDS_MIN) and keys:
             return keys
         keys.append(key)
-    for key in EXTRA:
+    for key in EXTRA if columns is None else ():
         if key in keys or all(line[-1].text == "-" for line in summary_grid(block, [key]).rows):
             continue
         if not fits(key, _WORDS_MAX):

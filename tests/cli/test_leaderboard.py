@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from lossbench import index
+from lossbench.cli import main as entry
 from lossbench.cli.leaderboard import leaderboard
 from lossbench.cli.typed import with_typer
 from lossbench.errors import ConfigError, SetupError, UnknownNameError
@@ -252,3 +253,31 @@ def test_an_audit_reads_a_tested_leaderboard(results, monkeypatch):
     text = invoke("--format", "csv", "--equivalence", "0.3", results=results).stdout
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert run(["audit", "-"]) == 0
+
+
+def test_columns_of_ones_choice(results, capsys, monkeypatch):
+    monkeypatch.setenv("LOSSBENCH_RESULTS", str(results))
+    monkeypatch.setenv("COLUMNS", "80")
+    assert entry.run(["leaderboard", "--columns", "tail_miou,mIoU,NLL"]) == 0
+    head = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("loss"))
+    assert head.split() == ["loss", "mIoU", "tail", "NLL"]
+    assert entry.run(["leaderboard", "--columns", "fine", "--test", "t"]) == 0
+    out = capsys.readouterr().out
+    assert "p Holm" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "No room for " in out
+    for form in ("markdown", "latex"):
+        assert entry.run(["leaderboard", "--columns", "nll", "--format", form]) == 0
+        assert "NLL" in capsys.readouterr().out
+    assert entry.run(["leaderboard", "--columns", "tail_mio"]) == 2
+    assert "did you mean 'tail_miou'?" in capsys.readouterr().err
+
+
+def test_tests_from_the_command_line(results, capsys, monkeypatch):
+    monkeypatch.setenv("LOSSBENCH_RESULTS", str(results))
+    assert entry.run(["leaderboard", "--versus", "focal", "--test", "wilcoxon", "--bootstrap", "200", "--json"]) == 0
+    (block,) = json.loads(capsys.readouterr().out)["blocks"]
+    assert block["reference"] == "focal"
+    assert all((row["significance"] is None) == (row["loss"] == "focal") for row in block["rows"])
+    assert entry.run(["leaderboard", "--bootstrap", "3"]) == 2
+    assert entry.run(["leaderboard", "--runs", "--test", "t"]) == 2

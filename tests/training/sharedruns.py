@@ -120,7 +120,7 @@ def result(trainer: Trainer) -> dict[str, Any]:
 
 
 def scored(split: CachedSplit, trainer: Trainer, ranks: Ranks = ALONE) -> Evaluation:
-    found = evaluate(trainer.model, split, 3, CPU, ranks=ranks)
+    found = evaluate(trainer.model, split, 3, CPU, ranks=ranks, fine=True)
     assert found is not None
     return found
 
@@ -149,6 +149,7 @@ def main(folder: Path, rank: int) -> None:
             found = scored(split, trainer, ranks)
             made["scored"] = {"model": trainer.model.state_dict(), "confusion": torch.from_numpy(found.confusion)}
             made["scored"]["per_image"] = torch.from_numpy(found.per_image)
+            made["scored"]["extra"] = found.extra
 
     # Rank 0 alone is asked to stop; a fresh pair of trainers goes on from its checkpoint.
     asked = iter(range(100))

@@ -89,6 +89,8 @@ def test_scores_are_those_of_one_process_bit_for_bit(made: dict[str, Any], split
     trainer.model.load_state_dict(made["scored"]["model"])
     found = scored(split, trainer)
     assert np.array_equal(found.confusion, made["scored"]["confusion"].numpy())
+    assert found.extra == made["scored"]["extra"]
+    assert sum(found.extra["calibration"]["pixels"]) == found.confusion.sum()
     assert np.array_equal(found.per_image, made["scored"]["per_image"].numpy())
     assert len(np.unique(found.per_image)) > 10
 

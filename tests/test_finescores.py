@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lossbench import finescores, metrics
+from lossbench.records import Record
+from tests.factories import make_record
+
+EXTRA = {
+    "boundary": [[8, 1, 1], [0, 0, 0], [1, 1, 2]],
+    "calibration": {
+        "pixels": [0] * 13 + [10, 30],
+        "correct": [0] * 13 + [5, 30],
+        "confidence": [0] * 13 + [9 * 2**24, 29 * 2**24],
+        "nll": 80 * 2**16,
+    },
+}
+
+
+def test_figures_by_hand() -> None:
+    found = finescores.scores(EXTRA)
+    assert found["boundary_miou"] == pytest.approx((8 / 10 + 1 / 4) / 2)  # the absent class is left out
+    assert found["ece"] == pytest.approx((abs(5 - 9) + abs(30 - 29)) / 40)
+    assert found["nll"] == 2
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"boundary": "nonsense", "calibration": EXTRA["calibration"]},
+        {"calibration": {"pixels": [1, 2]}},
+        {"calibration": {**EXTRA["calibration"], "pixels": [0] * 15}},
+        {"calibration": {**EXTRA["calibration"], "nll": None}},
+        {"calibration": []},
+    ],
+)
+def test_what_makes_no_sense_is_undefined(extra: dict) -> None:
+    assert all(math.isnan(value) for value in finescores.scores(extra).values())
+
+
+def test_a_record_keeps_the_counts_and_one_without_is_as_before() -> None:
+    _, record, _ = make_record()
+    assert "extra_counts" not in record.to_json()
+    record.extra_counts = EXTRA
+    again = Record.from_json(record.to_json())
+    assert again.extra_counts == EXTRA
+    assert again.id == record.id
+    with pytest.raises(Exception, match="extra_counts"):
+        Record.from_json(record.to_json().replace('"extra_counts": {', '"extra_counts": 3, "x": {'))
+
+
+@given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=60))
+def test_the_worst_images(values: list[float]) -> None:
+    defined = sorted(value for value in values if not math.isnan(value))
+    found = metrics.worst(values)
+    if not defined:
+        assert math.isnan(found)
+        return
+    number = max(1, -(-len(defined) // 20))  # ceil(n / 20)
+    assert found == pytest.approx(np.mean(defined[:number]))
+
+
+def test_the_worst_5_percent_of_100_images_are_5() -> None:
+    assert metrics.worst(range(100)) == 2
