@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lossbench.standings import Block
     from lossbench.store import Store
 
-KINDS = ("panels", "classes", "curves", "sweep", "ranks", "profile")
+KINDS = ("panels", "classes", "curves", "sweep", "ranks", "profile", "gain")
 #: Options of one figure alone.
 _OWN = {
     "style": "classes", "parameter": "sweep", "metric": "sweep", "seed": "panels", "image": "panels",
@@ -46,7 +46,7 @@ class Style(StrEnum):
 
 
 def figure(
-    kind: Annotated[str, Argument(metavar="KIND", help="panels, classes, curves, sweep, ranks or profile.")],
+    kind: Annotated[str, Argument(metavar="KIND", help="panels, classes, curves, sweep, ranks, profile or gain.")],
     dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
     backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
     loss: Annotated[str, Option(help="Only losses that match this glob; several: a|b.", show_default=False)] = "*",
@@ -95,7 +95,8 @@ def figure(
     panels: image, truth and what each loss predicts (a run keeps predictions of a few fixed images). classes: IoU per
     class, frequent classes first. curves: training loss and validation mIoU over the steps. sweep: scores over a
     parameter of the dataset. ranks: mean ranks over at least five datasets and backbones, with the critical difference.
-    profile: the share of runs above a score. Runs of different protocols are never mixed.
+    profile: the share of runs above a score. gain: IoU per class minus the reference's, along class frequency,
+    of the one loss that --loss names. Runs of different protocols are never mixed.
 
     \b
     Example:
@@ -146,6 +147,10 @@ def figure(
         name = block.dataset
         if kind == "panels":
             draw = partial(_panels, block, store, seed, image or (), columns, width, reference, plugin or (), data_root)
+        elif kind == "gain":
+            from lossbench.figures.make import make_gain
+
+            draw = partial(make_gain, block, width=width)
         elif kind == "classes":
             from lossbench.figures.make import make_classes
 

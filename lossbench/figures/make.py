@@ -10,8 +10,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lossbench.cells import short_hash
+from lossbench.contrast import contrast
 from lossbench.errors import ConfigError
-from lossbench.figures import classes, curves, kept, panels, profile, ranks, sweep
+from lossbench.figures import classes, curves, gain, kept, panels, profile, ranks, sweep
 from lossbench.figures.choice import facts, label, unmarked
 from lossbench.figures.overlay import NARROW
 from lossbench.figures.saving import save
@@ -129,6 +130,30 @@ def make_profile(blocks: Sequence[Block], *, width: float = PAPER_WIDTH) -> Draw
 
 def _ranked(found: Ranking) -> list[str]:
     return [f"Blocks: {'; '.join(found.blocks)}.", *found.notes]
+
+
+def make_gain(block: Block, *, width: float = PAPER_WIDTH) -> Drawing:
+    """Gain per class of the block's one loss over the reference. Raises ConfigError for more than one, or none."""
+    rows = [row for row in block.rows if not row.is_reference]
+    if len(rows) != 1 or rows[0].reference is None:
+        shown = ", ".join(row.label for row in rows[:4]) or "none"
+        raise ConfigError(f"of which loss? These are shown: {shown}", hint="name one with --loss, and its --reference")
+    found = contrast(block, rows[0], rows[0].reference)
+    if found is None:
+        raise ConfigError(f"{rows[0].label} and {block.reference} share no seed", hint="run the missing seeds")
+    with paper_style():
+        figure = gain.draw(found, width=width)
+    title = f"Gain of {found.ours} over {found.theirs} on {block.title}"
+    lead = (
+        f"{title}: difference in IoU per class with its 95 % t interval over {found.miou.n} paired seeds; line: mean "
+    )
+    lead += "slope over log10 of the share; dashed: mIoU."
+    data = {
+        "miou": found.miou.mean,
+        "slope": None if found.slope is None else found.slope.mean,
+        "classes": {each.name: None if each.gain is None else each.gain.mean for each in found.classes},
+    }
+    return Drawing(figure, title, " ".join([lead, *facts(block)]), data, _ids([block]))
 
 
 def make_panels(
