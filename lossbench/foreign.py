@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -97,21 +97,15 @@ def _files(folder: Path, depth: int) -> Iterator[Path | Skipped]:
 def read_foreign(path: Path) -> Foreign | Skipped:
     """The record in a file, with its sidecar, or why it cannot be taken."""
     try:
-        text = _read(path, _MOST_JSON)
+        text = read_regular(path, _MOST_JSON)
         record = Record.from_json(text)
-        _check(record)
+        check_possible(record)
         try:
-            sidecar = _read(path.with_suffix(".npz"), MOST_BYTES)
+            sidecar = read_regular(path.with_suffix(".npz"), MOST_BYTES)
         except FileNotFoundError:
             return Foreign(path, record, text, None, None)
         counts, names = parse_sidecar(sidecar)
-        wrong = next((check for check in check_counts("", record, counts, names) if not check.holds), None)
-        if wrong is not None:
-            said = (
-                wrong.hint
-                or f"{wrong.subject}: {wrong.score} {wrong.printed}, must be {wrong.relation} {wrong.expected}"
-            )
-            raise RecordError(f"its per-image counts cannot be: {said}")
+        check_sidecar(record, counts, names)
     except RecordError as error:
         return Skipped(path, error.message + (f" ({error.hint})" if error.hint else ""))
     except OSError as error:
@@ -119,20 +113,28 @@ def read_foreign(path: Path) -> Foreign | Skipped:
     return Foreign(path, record, text, sidecar, counts)
 
 
-def _read(path: Path, most: int) -> bytes:
+def read_regular(path: Path | str, most: int) -> bytes:
     """A regular file of at most so many bytes; never waits, as opening a pipe would. Raises OSError, RecordError."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, flags), "rb") as file:
         facts = os.fstat(file.fileno())
         if not stat.S_ISREG(facts.st_mode):
-            raise RecordError(f"{path.name} is not a regular file")
+            raise RecordError(f"{os.path.basename(path)} is not a regular file")
         content = file.read(most + 1) if facts.st_size <= most else b""
         if facts.st_size > most or len(content) > most:
-            raise RecordError(f"{path.name} is larger than any record: {facts.st_size} bytes")
+            raise RecordError(f"{os.path.basename(path)} is larger than any record: {facts.st_size} bytes")
         return content
 
 
-def _check(record: Record) -> None:
+def check_sidecar(record: Record, counts: NDArray[Any], names: Sequence[str]) -> None:
+    """Raises RecordError when per-image counts cannot be those of the record's confusion matrix."""
+    wrong = next((check for check in check_counts("", record, counts, names) if not check.holds), None)
+    if wrong is not None:
+        said = wrong.hint or f"{wrong.subject}: {wrong.score} {wrong.printed}, must be {wrong.relation} {wrong.expected}"
+        raise RecordError(f"its per-image counts cannot be: {said}")
+
+
+def check_possible(record: Record) -> None:
     """Raises RecordError for numbers that cannot be, and for what would stop those who read our records."""
     # In floating point: sums of integers wrap around.
     if float(record.confusion.sum(dtype=np.float64)) > _MOST_PIXELS:

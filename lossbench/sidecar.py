@@ -78,6 +78,12 @@ def parse_sidecar(content: bytes) -> tuple[NDArray[np.int32], list[str]]:
         raise RecordError(f"unreadable per-image counts ({error})") from None
 
 
+def member_names(content: bytes) -> list[str]:
+    """Sorted names of what is in the bytes of a sidecar that `parse_sidecar` has read."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return sorted(archive.namelist())
+
+
 def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     """An array of an .npz, without pickles. What it says of its size is believed only as far as there are bytes."""
     info = archive.getinfo(f"{name}.npy")
