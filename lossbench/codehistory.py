@@ -1,6 +1,7 @@
-"""The hashes that the code of our plugins ever had, from git: `python -m lossbench.codehistory` writes code_history.json.
+"""The hashes that the code of our plugins ever had, from git.
 
-`lossbench verify` takes records that were made by any of them. Run it before a release; it reads files, and runs none.
+`python -m lossbench.codehistory` writes code_history.json; run it before a release. `lossbench verify` takes records
+that were made by any of this code. Files are read, and none is run.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ FILE = Path(__file__).with_name("code_history.json")
 def hashes_of(package: Path) -> dict[tuple[str, str], str]:
     """(kind, name) -> hash of each plugin in the folder of a lossbench. Those made of other losses are left out: their
     hash depends on which."""
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for group in GROUPS.values():
         for file in sorted((package / group.rpartition(".")[2]).glob("*.py")):
             if file.name.startswith("_"):

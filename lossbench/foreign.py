@@ -130,7 +130,9 @@ def check_sidecar(record: Record, counts: NDArray[Any], names: Sequence[str]) ->
     """Raises RecordError when per-image counts cannot be those of the record's confusion matrix."""
     wrong = next((check for check in check_counts("", record, counts, names) if not check.holds), None)
     if wrong is not None:
-        said = wrong.hint or f"{wrong.subject}: {wrong.score} {wrong.printed}, must be {wrong.relation} {wrong.expected}"
+        said = (
+            wrong.hint or f"{wrong.subject}: {wrong.score} {wrong.printed}, must be {wrong.relation} {wrong.expected}"
+        )
         raise RecordError(f"its per-image counts cannot be: {said}")
 
 

@@ -169,7 +169,9 @@ def _parse_imports(file: Path, package: Path, _mtime_ns: int, _size: int) -> tup
         tree = syntax_tree(file)
     except (SyntaxError, ValueError):
         return ()  # the registry reports it; the hash over the bytes stands all the same
-    found = (path for node in _statements(tree) for name in _module_names(node) for path in _locate(name, file, package))
+    found = (
+        path for node in _statements(tree) for name in _module_names(node) for path in _locate(name, file, package)
+    )
     return tuple(sorted(set(found) - {file}))
 
 

@@ -24,17 +24,18 @@ Mask = NDArray[np.bool_]
 _IDLE = ("eval_every", "deterministic", "sync_batchnorm", "compile", "channels_last", "clip_grad_norm")
 
 
-def check_across(facts: Facts, told: Mask, records_dir: str) -> Iterator[Problem]:
+def check_across(facts: Facts, told: Mask, where: Callable[[str], str]) -> Iterator[Problem]:
     """What is wrong with the records of `told` beside all of `facts`. Where records disagree, those of which most are
     not in `told` count as right, for they were there before; else the most.
 
     Args:
         told: (n) of the records that are being verified; the others were before.
+        where: the file of a path.
     """
     yield from _twice(facts, told)
     yield from _same_pixels(facts, told)
     yield from _same_images(facts, told)
-    yield from _copied(facts, told, records_dir)
+    yield from _copied(facts, told, where)
 
 
 def groups(values: NDArray[Any]) -> Iterator[NDArray[np.int64]]:
@@ -58,7 +59,7 @@ def _twice(facts: Facts, told: Mask) -> Iterator[Problem]:
 
 def _same_pixels(facts: Facts, told: Mask) -> Iterator[Problem]:
     texts = [json.loads(text) for text in facts.texts]
-    for column, split_of in (("scored", "scored"), ("trained", "trained")):
+    for column in ("scored", "trained"):
         used = np.unique(facts.rows[column]).tolist()
         for places in _by(used, lambda place: canonical_json(texts[place][:2])).values():
             versions = _by(
@@ -69,10 +70,10 @@ def _same_pixels(facts: Facts, told: Mask) -> Iterator[Problem]:
                 continue
             rows = [np.flatnonzero(np.isin(facts.rows[column], members)) for members in versions.values()]
             right = max(range(len(rows)), key=lambda number: _weight(rows[number], told))
-            reference = texts[next(iter(versions.values()))[0]] if right == 0 else texts[[*versions.values()][right][0]]
+            reference = texts[[*versions.values()][right][0]]
             for number, members in enumerate(versions.values()):
                 if number != right:
-                    message = _difference(texts[members[0]], reference, split_of)
+                    message = _difference(texts[members[0]], reference, column)
                     message += f" of records/{facts.paths[int(rows[right][0])]}"
                     for row in rows[number].tolist():
                         if told[row]:
@@ -82,9 +83,7 @@ def _same_pixels(facts: Facts, told: Mask) -> Iterator[Problem]:
 def _difference(found: list[Any], reference: list[Any], word: str) -> str:
     if found[2] != reference[2]:
         return "has other classes than those"
-    name, ours, theirs = next(
-        item for item in zip(found[2], found[3], reference[3], strict=True) if item[1] != item[2]
-    )
+    name, ours, theirs = next(item for item in zip(found[2], found[3], reference[3], strict=True) if item[1] != item[2])
     return f"{word} on {ours} pixels of {name!r} ({found[1]}), not {theirs}, those"
 
 
@@ -119,7 +118,7 @@ def _by(items: list[int], key: Callable[[int], str]) -> dict[str, list[int]]:
 # --- copied results ---
 
 
-def _copied(facts: Facts, told: Mask, records_dir: str) -> Iterator[Problem]:
+def _copied(facts: Facts, told: Mask, where: Callable[[str], str]) -> Iterator[Problem]:
     for members in groups(facts.rows["counts"]):
         if not told[members].any():
             continue
@@ -127,7 +126,7 @@ def _copied(facts: Facts, told: Mask, records_dir: str) -> Iterator[Problem]:
         # Those that were there before come first: a copy is the later one.
         for row in members[np.argsort(told[members], kind="stable")].tolist():
             path = facts.paths[row]
-            record = _again(f"{records_dir}/{path}")
+            record = _again(where(path))
             if record is None or follows_from_truth(record.confusion):
                 continue
             known = same[record.confusion.tobytes()]

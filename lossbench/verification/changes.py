@@ -32,7 +32,7 @@ def changes_since(results: Path, ref: str) -> Changes:
     for status, path in zip(words[::2], words[1::2], strict=False):
         found.get(status[:1], found["M"]).append(path)
     new = _git(results, "ls-files", "-z", "--others", "--exclude-standard", "--", "records", ref=ref).split("\0")
-    return Changes(tuple([*found["A"], *filter(None, new)]), tuple(found["M"]), tuple(found["D"]))
+    return Changes((*found["A"], *filter(None, new)), tuple(found["M"]), tuple(found["D"]))
 
 
 def _git(folder: Path, *arguments: str, ref: str) -> str:

@@ -23,21 +23,19 @@ from lossbench.verification.problems import Problem
 
 @cache
 def history() -> dict[str, dict[str, list[str]]]:
-    """Hashes that the code of each plugin once had: kind -> name -> hashes (made by `python -m lossbench.codehistory`)."""
+    """Hashes that the code of each plugin once had, by kind and name; `python -m lossbench.codehistory` makes them."""
     text = files(lossbench).joinpath("code_history.json").read_text(encoding="utf-8")
     found: dict[str, dict[str, list[str]]] = json.loads(text)
     return found
 
 
-def check_code(
-    facts: Facts, told: NDArray[np.bool_], registries: Mapping[Kind, Registry]
-) -> tuple[list[Problem], int]:
+def check_code(facts: Facts, told: NDArray[np.bool_], registries: Mapping[Kind, Registry]) -> tuple[list[Problem], int]:
     """Warnings about the records of `told` whose code is not known here, and how many were made by older code that is.
     The hashes of records that were there before are known, too. Imports no plugin."""
     before = set()
     for place in np.unique(facts.rows["made"][~told]).tolist():
         components, hashes, _ = json.loads(facts.texts[place])
-        before |= {(kind, components[kind]["name"], hashes.get(kind)) for kind in KINDS if isinstance(hashes, dict)}
+        before |= {(kind, components[kind]["name"], _hash(hashes, kind)) for kind in KINDS}
     problems: list[Problem] = []
     older = 0
     rows = np.flatnonzero(told)
@@ -63,7 +61,7 @@ def _judge(
     older = protocol != lossbench.PROTOCOL
     for kind in KINDS:
         name, params = components[kind]["name"], components[kind]["params"]
-        recorded = hashes.get(kind) if isinstance(hashes, dict) else None
+        recorded = _hash(hashes, kind)
         try:
             plugin = registries[kind].get(name)
             now = code_hash(plugin, params)
@@ -79,9 +77,14 @@ def _judge(
         elif (kind, name, recorded) in before or recorded in history().get(kind, {}).get(name, ()):
             older = True
         else:
-            said = f"the code of {kind} '{name[:40]}' ({str(recorded)[:12]}) is none that is known here"
+            said = f"the code of {kind} '{name[:40]}' ({recorded[:12]}) is none that is known here"
             found.append(("code", f"{said} (now {now})"))
     return found, older and not found
+
+
+def _hash(hashes: Any, kind: Kind) -> str:
+    """What a record says the code of a plugin was; anything may stand there."""
+    return str(hashes.get(kind)) if isinstance(hashes, dict) else ""
 
 
 def _parameters(plugin: Plugin, params: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import marshal
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,8 +95,8 @@ def _texts(
 
 def _images(per_image: NDArray[Any], names: Sequence[str]) -> bytes:
     """Names and true pixels by class of the images, whatever their order in the file."""
-    truth = (per_image[..., TP].astype("<i8") + per_image[..., FN]).astype("<i8")
-    if any(first > second for first, second in zip(names, names[1:], strict=False)):
+    truth: NDArray[np.int64] = (per_image[..., TP].astype(np.int64) + per_image[..., FN]).astype("<i8")
+    if any(first > second for first, second in itertools.pairwise(names)):
         order = sorted(range(len(names)), key=names.__getitem__)
         names, truth = [names[place] for place in order], truth[order]
     return "\0".join(names).encode(errors="surrogatepass") + b"\0" + truth.tobytes()
@@ -121,7 +122,7 @@ def of_table(table: RunTable) -> Facts:
     for offset, column in enumerate(("scored", "trained", "made")):
         rows[column] = np.array([place[offset] for place in places], dtype=np.int32)[table.condition]
     counts, starts = table.counts.astype("<i8"), table.starts.tolist()
-    rows["counts"] = [_digest(counts[low:high].tobytes()) for low, high in zip(starts, starts[1:], strict=False)]
+    rows["counts"] = [_digest(counts[low:high].tobytes()) for low, high in itertools.pairwise(starts)]
     return joined([Facts(table.paths, rows, texts)])
 
 

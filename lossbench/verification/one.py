@@ -27,7 +27,8 @@ MOST_JSON, MOST_SIDECAR = 2**22, 2**24
 
 def verify_files(results: str, paths: Sequence[str]) -> tuple[Facts, list[Problem]]:
     """The records in `results / records / path`: what is wrong, and the facts of those that can be compared."""
-    facts, problems, now = Collector(), [], datetime.now(UTC)
+    facts, now = Collector(), datetime.now(UTC)
+    problems: list[Problem] = []
     store = Store(Path(results))
     with collector_paused():
         for path in paths:
@@ -65,7 +66,8 @@ def verify_file(store: Store, path: str, facts: Collector, now: datetime) -> Ite
     expected = str(store.path_of(record))[len(str(store.records_dir)) + 1 :].replace("\\", "/")
     if path != expected:
         yield Problem("place", shown, f"holds the record of {expected}")
-    counts, names = None, []
+    counts: NDArray[np.int32] | None = None
+    names: list[str] = []
     try:
         counts, names = _sidecar(file.removesuffix(".json") + ".npz", record)
     except (OSError, RecordError) as error:

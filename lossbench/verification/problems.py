@@ -32,6 +32,7 @@ class Rule:
 
 
 _RERUN = "run the cell again; no record is changed by hand"
+_DATA = "compare your data with `lossbench data check`"
 
 #: In the order in which they are shown.
 RULES: Mapping[str, Rule] = {
@@ -47,8 +48,8 @@ RULES: Mapping[str, Rule] = {
     "values": Rule("no number that cannot be: pixels, times, curves, dates", _RERUN),
     "counts": Rule("the per-image counts are there, whole, and sum to the matrix", "copy both files again, or rerun"),
     "figures": Rule("every figure it states is that of its confusion matrix", _RERUN),
-    "split": Rule("scored and trained on the same pixels as others of its dataset", "compare with `lossbench data check`"),
-    "images": Rule("scored on the same images as others of its dataset and split", "compare with `lossbench data check`"),
+    "split": Rule("scored and trained on the same pixels as others of its dataset", _DATA),
+    "images": Rule("scored on the same images as others of its dataset and split", _DATA),
     "twice": Rule("one record a cell", "keep the one that lies where its cell says"),
     "copied": Rule("no two cells with the same confusion matrix", "run both cells again, and keep what comes out"),
     "code": Rule("made by plugin code that is known here", "give the file with --plugin, or merge the code first"),

@@ -53,7 +53,7 @@ def save(folder: Path, cache: Path, facts: Facts, stamps: NDArray[np.int64], sta
     buffer = io.BytesIO()
     members = {"paths": _joined(facts.paths), "texts": _joined(facts.texts), "code": _code(folder)}
     arrays = {name: np.frombuffer(content, np.uint8) for name, content in members.items()}
-    np.savez(buffer, rows=facts.rows, stamps=stamps, **arrays)
+    np.savez(buffer, allow_pickle=False, rows=facts.rows, stamps=stamps, **arrays)
     file = _file(folder, cache)
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ _SEEDS = 2**32
 _SAME_MIOU = 0.005
 #: Clocks differ.
 _CLOCKS = timedelta(days=1)
+_NUMBERS = {int, float, type(None)}
 _HASH = re.compile("[0-9a-f]{12}")
 
 
@@ -118,7 +120,7 @@ def _costs(record: Record) -> Found:
         value = costs.get(key)
         if key not in costs or (diverged and value in (None, 0)):
             continue  # one that diverged at its first step took no time
-        if not _number(value) or value <= 0:
+        if value is None or not _number(value) or value <= 0:
             yield "values", f"{key} is {_shown(value)}, must be > 0"
     for key in ("extra_forwards", "micro_batch_split"):
         if key in costs and (type(costs[key]) is not int or costs[key] < 0):
@@ -136,10 +138,10 @@ def _curve(record: Record) -> Found:
     if len(set(lengths[:3])) > 1 or lengths[3] != lengths[4]:
         yield "values", "the columns of its curve are not of one length"
         return
-    for key, last in (("step", iterations - 1), ("eval_step", iterations)):
+    for key in ("step", "eval_step"):
         steps = curve.get(key, [])
-        rising = all(low < high for low, high in zip(steps, steps[1:], strict=False))
-        if steps and not (rising and steps[0] >= 0 and steps[-1] <= max(last, 1)):
+        rising = all(low < high for low, high in itertools.pairwise(steps))
+        if steps and not (rising and steps[0] >= 0 and steps[-1] <= iterations):
             yield "values", f"{key} of its curve must rise within the {iterations} iterations"
     if not all(_number(value) and value >= 0 for value in curve.get("lr", ())):
         yield "values", "a learning rate of its curve is no number >= 0"
@@ -161,7 +163,12 @@ def _diagnostics(record: Record) -> Found:
         if isinstance(value, dict) and all(key.isprintable() for key in value):
             waiting += value.values()
         elif isinstance(value, list):
-            waiting += value
+            kinds = set(map(type, value))  # most are long lists of numbers
+            if not kinds <= _NUMBERS:
+                waiting += value
+            elif float in kinds and not all(x is None or -math.inf < x < math.inf for x in value):
+                yield "values", "its diagnostics hold infinity"
+                return
         elif not (value is None or _number(value)):
             yield "values", f"its diagnostics hold {_shown(value)}"
             return

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lossbench.foreign import records_folder
 from lossbench.index import read_table
 from lossbench.registry import Kind, Registry
+from lossbench.runtable import RunTable
 from lossbench.scan import STAMP, Scan
 from lossbench.spread import spread
 from lossbench.verification import stamps
@@ -23,6 +24,7 @@ from lossbench.verification.changes import Changes
 from lossbench.verification.code import check_code
 from lossbench.verification.facts import Facts, joined, of_table
 from lossbench.verification.one import verify_files
+from lossbench.verification.plugins import known_plugins
 from lossbench.verification.problems import RULES, Problem
 from lossbench.verification.tree import Tree, look
 
@@ -59,11 +61,11 @@ class Report:
         return {rule: (counts[rule, False], counts[rule, True]) for rule in RULES}
 
 
-def verify_all(results: Path, registries: Mapping[Kind, Registry], cache: Path | None = None) -> Report:
+def verify_all(results: Path, plugins: Sequence[Path] = (), cache: Path | None = None) -> Report:
     """Every record of a results folder.
 
     Args:
-        registries: the plugins that are known.
+        plugins: files of plugins, beside those in `results / plugins`.
         cache: folder that may remember which records were in order; None: all are read.
 
     Raises ConfigError when it is no results folder. Whatever lies in it raises nothing.
@@ -71,7 +73,7 @@ def verify_all(results: Path, registries: Mapping[Kind, Registry], cache: Path |
     folder, started = records_folder(results), time.time_ns()
     tree = look(str(folder))
     known = stamps.load(folder, cache) if cache is not None else None
-    facts, old, rest = _unchanged(tree, known)
+    facts, rest = _unchanged(tree, known)
     parts: list[tuple[Facts, list[Problem]]] = spread(
         "lossbench.verification.one:verify_files", str(results), [tree.paths[place] for place in rest], _SHARE
     )
@@ -80,28 +82,26 @@ def verify_all(results: Path, registries: Mapping[Kind, Registry], cache: Path |
     if cache is not None and rest:
         _remember(folder, cache, tree, facts, single, started)
     told = np.ones(len(facts), dtype=bool)
-    problems = [*tree.problems, *single, *check_across(facts, told, str(folder))]
+    problems = [*tree.problems, *single, *check_across(facts, told, lambda path: f"{folder}/{path}")]
+    registries, wrong = known_plugins(results, plugins)
     on_code, older = check_code(facts, told, registries)
+    problems += wrong
     return Report(len(tree.paths), len(tree.paths), len(rest), older, _sorted([*problems, *on_code]))
 
 
-def _unchanged(
-    tree: Tree, known: tuple[Facts, NDArray[np.int64]] | None
-) -> tuple[Facts, NDArray[np.int64], list[int]]:
-    """The facts of files that are as they were, where those are in the tree, and where the others are."""
+def _unchanged(tree: Tree, known: tuple[Facts, NDArray[np.int64]] | None) -> tuple[Facts, list[int]]:
+    """The facts of files that are as they were, and where in the tree the others are."""
     if known is None:
-        return joined([]), np.zeros(0, np.int64), list(range(len(tree.paths)))
+        return joined([]), list(range(len(tree.paths)))
     facts, were = known
     at = dict(zip(facts.paths, range(len(facts)), strict=True))
     old = np.array([at.get(path, -1) for path in tree.paths], dtype=np.int64)
     same = (old >= 0) & (tree.stamps[:, STAMP:].any(axis=1))
     same[same] = (were[old[same]] == tree.stamps[same]).all(axis=1)
-    return facts.take(old[same]), np.flatnonzero(same), np.flatnonzero(~same).tolist()
+    return facts.take(old[same]), np.flatnonzero(~same).tolist()
 
 
-def _remember(
-    folder: Path, cache: Path, tree: Tree, facts: Facts, single: Iterable[Problem], started: int
-) -> None:
+def _remember(folder: Path, cache: Path, tree: Tree, facts: Facts, single: Iterable[Problem], started: int) -> None:
     wrong = {problem.path.removeprefix("records/") for problem in single}
     at = dict(zip(tree.paths, range(len(tree.paths)), strict=True))
     sound = np.array([place for place, path in enumerate(facts.paths) if path not in wrong], dtype=np.int64)
@@ -112,7 +112,7 @@ def _remember(
 def verify_changes(
     results: Path,
     changes: Changes,
-    registries: Mapping[Kind, Registry],
+    plugins: Sequence[Path] = (),
     cache: Path | None = None,
     *,
     allow_changes: bool = False,
@@ -143,12 +143,45 @@ def verify_changes(
     found = Scan([tree.paths[place] for place in others], tree.stamps[others, :STAMP])
     table, _ = read_table(folder, cache, "checked", found)
     checked, single = verify_files(str(results), paths)
-    facts = joined([_with_images(of_table(table), checked, str(results)), checked])
-    told = np.arange(len(facts)) >= len(table)
-    problems += [*single, *check_across(facts, told, str(folder))]
-    on_code, older = check_code(facts, told, registries)
+    problems += single
+    registries, wrong = known_plugins(results, plugins)
+    older = _beside(table, results, checked, results, registries, problems)
     shown = [f"records/{path}" for path in paths]
-    return Report(len(tree.paths), len(paths), len(paths), older, _sorted([*problems, *on_code]), shown)
+    return Report(len(tree.paths), len(paths), len(paths), older, _sorted([*problems, *wrong]), shown)
+
+
+def verify_new(staged: Path, target: Path, plugins: Sequence[Path] = (), cache: Path | None = None) -> Report:
+    """The records of one results folder, as if they were added to another, which has none of their cells."""
+    tree = look(str(records_folder(staged)))
+    checked, problems = verify_files(str(staged), tree.paths)
+    problems += tree.problems
+    known = look(str(target / "records"))
+    found = Scan(known.paths, known.stamps[:, :STAMP])
+    table, _ = read_table(target / "records", cache, "checked", found)
+    registries, wrong = known_plugins(target, plugins)
+    older = _beside(table, target, checked, staged, registries, problems)
+    shown = [f"records/{path}" for path in tree.paths]
+    total = len(table) + len(shown)
+    return Report(total, len(shown), len(shown), older, _sorted([*problems, *wrong]), shown)
+
+
+def _beside(
+    table: RunTable,
+    before: Path,
+    checked: Facts,
+    now: Path,
+    registries: Mapping[Kind, Registry],
+    problems: list[Problem],
+) -> int:
+    """Add what is wrong with records of the results folder `now` beside those of `before`; how many are of older
+    code."""
+    facts = joined([_with_images(of_table(table), checked, str(before)), checked])
+    told = np.arange(len(facts)) >= len(table)
+    mine = set(checked.paths)
+    problems += check_across(facts, told, lambda path: f"{now if path in mine else before}/records/{path}")
+    on_code, older = check_code(facts, told, registries)
+    problems += on_code
+    return older
 
 
 def _record_of(path: str) -> str:
