@@ -60,9 +60,16 @@ class Skipped:
 def records_folder(results: Path) -> Path:
     """Where the records of a results folder lie. Raises ConfigError when it is none."""
     folder = results / "records"
-    if folder.is_symlink():
+    try:
+        mode = folder.lstat().st_mode
+    except FileNotFoundError:
+        mode = 0
+    except OSError as error:  # a folder that may not be entered; a file for a folder; a name too long
+        hint = "name a results folder that you may read"
+        raise ConfigError(f"{folder} cannot be read ({error.strerror or error})", hint=hint) from None
+    if stat.S_ISLNK(mode):
         raise ConfigError(f"{folder} is a symbolic link", hint="name the folder that it leads to")
-    if not folder.is_dir():
+    if not stat.S_ISDIR(mode):
         what = f"{results}: no such folder" if not results.exists() else f"no records in {results}"
         raise ConfigError(what, hint="name a results folder: the one that holds the folder `records`")
     return folder
@@ -83,8 +90,13 @@ def _files(folder: Path, depth: int) -> Iterator[Path | Skipped]:
         return
     for entry in found:
         path = folder / entry.name
-        is_folder = entry.is_dir(follow_symlinks=False)
-        if entry.is_symlink() and (entry.name.endswith(".json") or entry.is_dir()):
+        try:
+            is_folder, is_link = entry.is_dir(follow_symlinks=False), entry.is_symlink()
+            leads_to_folder = is_link and entry.is_dir()
+        except OSError as error:
+            yield Skipped(path, f"cannot be read ({error.strerror or error})")
+            continue
+        if is_link and (entry.name.endswith(".json") or leads_to_folder):
             yield Skipped(path, "a symbolic link is not followed")
         elif is_folder and depth == _DEEPEST:
             yield Skipped(path, "too deep a folder for records")
