@@ -142,6 +142,12 @@ def closure_hash(starts: Iterable[Path], package: Path = _PACKAGE_ROOT) -> str:
     return digest.hexdigest()[:12]
 
 
+def own_files(plugin: Path) -> list[Path]:
+    """The file of a plugin that is not lossbench's, and those of its own folder that it builds on: what it needs
+    elsewhere to have the same hash."""
+    return sorted(file for file in _closure(plugin.resolve(), _PACKAGE_ROOT) if not file.is_relative_to(_PACKAGE_ROOT))
+
+
 def _closure(start: Path, package: Path = _PACKAGE_ROOT) -> set[Path]:
     seen: set[Path] = set()
     waiting = [start]

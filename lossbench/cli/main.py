@@ -27,7 +27,7 @@ VERBS: tuple[tuple[str, str], ...] = (
     ("leaderboard", "lossbench.cli.leaderboard:leaderboard"),
     ("merge", "lossbench.cli.merge:merge"),
     ("verify", "lossbench.cli.verify:verify"),
-    # SUBMIT
+    ("submit", "lossbench.cli.submit:submit"),
     ("audit", "lossbench.cli.audit:audit"),
     ("diagnostics", "lossbench.cli.diagnostics:diagnostics"),
     ("figure", "lossbench.cli.figure:figure"),

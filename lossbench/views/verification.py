@@ -51,7 +51,7 @@ def render(report: Report, title: str, console: Console, *, strict: bool = False
         if not found:
             continue
         lines = [f"{rule}: {RULES[rule].remedy}."]
-        lines += [f"  {_plain(_line(problem))}" for problem in found[:_SHOWN]]
+        lines += [f"  {plain(_line(problem))}" for problem in found[:_SHOWN]]
         if len(found) > _SHOWN:
             lines.append(f"  and {len(found) - _SHOWN} more (--json shows all)")
         print_notes([safe(line, console) for line in lines], console)
@@ -68,7 +68,7 @@ def _line(problem: Problem) -> str:
     return f"{'warning: ' * problem.warning}{problem.path}: {problem.message}"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without anything that commands a terminal: a foreign folder may hold any names."""
     shown = text.encode(errors="backslashreplace").decode()[:600]
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in shown)
@@ -84,7 +84,7 @@ def as_json(report: Report, *, strict: bool = False) -> dict[str, Any]:
         "older_code": report.older,
         "rules": {rule: {"problems": e, "warnings": w} for rule, (e, w) in report.by_rule().items()},
         "problems": [
-            {key: _plain(value) if isinstance(value, str) else value for key, value in asdict(problem).items()}
+            {key: plain(value) if isinstance(value, str) else value for key, value in asdict(problem).items()}
             | {"remedy": RULES[problem.rule].remedy}
             for problem in report.problems
         ],
@@ -141,5 +141,5 @@ def markdown_rows(rows: Sequence[Touched]) -> list[str]:
 
 def code(text: str) -> str:
     """Foreign text as a span of code: no link, no mention, no HTML, no end of a table's cell."""
-    shown = re.sub(r"[`|<>\\]", "?", _plain(text))[:200].strip()
+    shown = re.sub(r"[`|<>\\]", "?", plain(text))[:200].strip()
     return f"`{shown}`" if shown else "-"
