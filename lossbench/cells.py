@@ -35,13 +35,18 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
     if type(seed) is not int or not rest or max(rest) > "seed":
         return short_hash(identity)
     # "seed" is the last key of the canonical text.
-    text = f'{_canonical_rest(marshal.dumps(rest, 2))[:-1]},"seed":{seed}}}'
+    text = f'{canonical_again(rest)[:-1]},"seed":{seed}}}'
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def canonical_again(value: Any) -> str:
+    """`canonical_json` of plain values that come again and again, as a protocol does from record to record."""
+    # Version 2 of marshal has no references: equal bytes are equal values.
+    return _canonical_rest(marshal.dumps(value, 2))
 
 
 @lru_cache(maxsize=4096)
 def _canonical_rest(marshalled: bytes) -> str:
-    # Version 2 of marshal has no references: equal bytes are equal values.
     return canonical_json(marshal.loads(marshalled))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossbench.cells import canonical_json
+from lossbench.cells import canonical_again
 from lossbench.errors import ConfigError, RecordError
 from lossbench.recordaudit import check_counts, check_scored
 from lossbench.records import Record
@@ -148,8 +148,11 @@ def check_sidecar(record: Record, counts: NDArray[Any], names: Sequence[str]) ->
         raise RecordError(f"its per-image counts cannot be: {said}")
 
 
-def check_possible(record: Record) -> None:
-    """Raises RecordError for numbers that cannot be, and for what would stop those who read our records."""
+def check_possible(record: Record, *, text: bytes = b"\\") -> None:
+    """Args:
+        text: the JSON it was read from: without escapes, it holds no character that its bytes do not show.
+
+    Raises RecordError for numbers that cannot be, and for what would stop those who read our records."""
     # In floating point: sums of integers wrap around.
     if float(record.confusion.sum(dtype=np.float64)) > _MOST_PIXELS:
         raise RecordError("its confusion matrix counts more pixels than there can be")
@@ -157,10 +160,11 @@ def check_possible(record: Record) -> None:
         raise RecordError("its training pixels cannot be")
     if record.status != "diverged" and not check_scored("", record).holds:
         raise RecordError("it scored no pixel, and says that all went well")
-    reason = _protocol_fault(canonical_json(record.cell["protocol"]))
+    reason = _protocol_fault(canonical_again(record.cell["protocol"]))
     if reason:
         raise RecordError(f"its protocol is none that this lossbench knows: {reason}")
-    if _COMMANDS.search("".join(_texts(record))):
+    harmless = text.isascii() and b"\\" not in text and b"\x7f" not in text
+    if not harmless and _COMMANDS.search("".join(_texts(record))):
         raise RecordError("it holds characters that would command a terminal")
     provenance = record.provenance
     hardware = provenance.get("hardware")

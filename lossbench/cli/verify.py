@@ -12,7 +12,7 @@ from lossbench.errors import ConfigError, disk_error
 
 
 def verify(
-    results: Annotated[Path, Argument(metavar="[RESULTS]", help="The results folder.", show_default=True)] = (
+    results: Annotated[Path, Argument(metavar="RESULTS", help="The results folder.", show_default=True)] = (
         DEFAULT_RESULTS
     ),
     file: Annotated[

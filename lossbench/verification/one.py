@@ -15,7 +15,7 @@ from lossbench.errors import RecordError
 from lossbench.foreign import check_possible, check_sidecar, read_regular
 from lossbench.records import Record
 from lossbench.scan import collector_paused
-from lossbench.sidecar import member_names, parse_sidecar
+from lossbench.sidecar import parse_sidecar
 from lossbench.store import Store
 from lossbench.verification.facts import Collector, Facts
 from lossbench.verification.problems import Problem
@@ -52,7 +52,7 @@ def verify_file(store: Store, path: str, facts: Collector, now: datetime) -> Ite
         yield Problem("id" if wrong_id else "schema", shown, _said(error))
         return
     try:
-        check_possible(record)
+        check_possible(record, text=text)
     except RecordError as error:
         yield Problem("values", shown, _said(error))
         return
@@ -81,10 +81,8 @@ def _sidecar(file: str, record: Record) -> tuple[NDArray[np.int32], list[str]]:
         content = read_regular(file, MOST_SIDECAR)
     except FileNotFoundError:
         raise RecordError("no per-image counts (.npz) beside it") from None
-    counts, names = parse_sidecar(content)
+    counts, names = parse_sidecar(content, alone=True)
     check_sidecar(record, counts, names)
-    if member_names(content) != ["counts.npy", "names.npy"]:
-        raise RecordError("the file of its per-image counts holds other things, too")
     if len(set(names)) < len(names):
         raise RecordError("its per-image counts name an image twice")
     if not all(name.isprintable() for name in names):

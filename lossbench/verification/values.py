@@ -12,7 +12,7 @@ from typing import Any
 
 import lossbench
 from lossbench import metrics
-from lossbench.cells import canonical_json
+from lossbench.cells import canonical_again, canonical_json
 from lossbench.records import Record
 from lossbench.signatures import KINDS
 from lossbench.verification.labels import label_fits
@@ -76,7 +76,7 @@ def _cell(record: Record) -> Found:
         yield "cell", f"its cell must have these members and no others: {_some(sorted(odd))}"
     if any(not cell[kind]["name"].isidentifier() for kind in KINDS):
         yield "cell", "a plugin's name is a Python identifier"
-    if not _is_canonical(canonical_json(cell["protocol"])):
+    if not _is_canonical(canonical_again(cell["protocol"])):
         yield "cell", "its protocol is spelled in another way than lossbench does, which gives the cell a second id"
 
 
