@@ -64,6 +64,7 @@ def submit(
         gathered = gather(source, to, Path(folder), redact=redact)
         if not gathered.paths:
             raise ConfigError(f"{source} has no record that {to} lacks ({gathered.known} are there)")
+        # All or nothing: a warning would be somebody else's to judge.
         report = verify_new(Path(folder), to, plugin or (), open_store(to).cache)
         if report.errors or report.warnings:
             render(report, str(source), out, strict=True)
@@ -87,7 +88,7 @@ def submit(
     if branch is not None:
         commit(to, branch, added, f"{title}\n\n{table}")
     out.print(f"\ncopied into {to}; the table for the pull request is {summary}. Next:", soft_wrap=True)
-    for line in _next(to, branch, title, summary):
+    for line in _next(to, branch, title, summary, bool(plugins)):
         out.print(f"  {line}", soft_wrap=True)
     return 0
 
@@ -121,10 +122,11 @@ def _table(gathered: Gathered, to: Path) -> str:
     return "\n".join([heading, "", *markdown_rows(rows)])
 
 
-def _next(to: Path, branch: str | None, title: str, summary: Path) -> list[str]:
+def _next(to: Path, branch: str | None, title: str, summary: Path, plugins: bool) -> list[str]:
     place = shlex.quote(str(to))
     if branch is None:
-        return [f"lossbench verify {place}", f"git -C {place} switch -c NAME && git -C {place} add records plugins"]
+        folders = "records plugins" if plugins else "records"
+        return [f"git -C {place} switch -c NAME && git -C {place} add {folders} && git -C {place} commit"]
     name, table = shlex.quote(branch), shlex.quote(str(summary.absolute()))
     return [
         f"git -C {place} push -u origin {name}",

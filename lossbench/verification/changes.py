@@ -9,6 +9,8 @@ from pathlib import Path
 
 from lossbench.errors import ConfigError
 
+_FOLDERS = ("records", "plugins")
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -20,18 +22,19 @@ class Changes:
 
 
 def changes_since(results: Path, ref: str) -> Changes:
-    """What differs below `results / records` from where this branch left `ref`, not yet committed files included.
+    """What differs in the records and plugins of a results folder from where this branch left `ref`, not yet committed
+    files included.
     Raises ConfigError when git does not know."""
     _git(results, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}", ref=ref)
     diff = _git(
         results, "diff", "--name-status", "-z", "--no-renames", "--no-ext-diff", "--relative", "--merge-base", ref,
-        "--", "records", ref=ref,
+        "--", *_FOLDERS, ref=ref,
     )  # fmt: skip
     words = diff.split("\0")
     found: dict[str, list[str]] = {"A": [], "D": [], "M": []}
     for status, path in zip(words[::2], words[1::2], strict=False):
         found.get(status[:1], found["M"]).append(path)
-    new = _git(results, "ls-files", "-z", "--others", "--exclude-standard", "--", "records", ref=ref).split("\0")
+    new = _git(results, "ls-files", "-z", "--others", "--exclude-standard", "--", *_FOLDERS, ref=ref).split("\0")
     return Changes((*found["A"], *filter(None, new)), tuple(found["M"]), tuple(found["D"]))
 
 
@@ -45,5 +48,6 @@ def _git(folder: Path, *arguments: str, ref: str) -> str:
         raise ConfigError(f"git cannot be run ({error.strerror or error})", hint="install git") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ConfigError(f"git does not know what changed since '{ref}' {said[-1:] or ''}".rstrip(), hint=hint)
+        reason = f" ({said[-1]})" if said else ""
+        raise ConfigError(f"git does not know what changed since '{ref}'{reason}", hint=hint)
     return os.fsdecode(done.stdout)

@@ -23,8 +23,17 @@ def known_plugins(results: Path, plugins: Sequence[Path] = ()) -> tuple[dict[Kin
     found: list[Path] = []
     problems: list[Problem] = []
     folder = results / FOLDER
-    files = sorted(folder.glob("*.py")) if folder.is_dir() and not folder.is_symlink() else []
+    files = sorted(folder.rglob("*")) if folder.is_dir() and not folder.is_symlink() else []
     for file in files:
+        if file.parent != folder or file.suffix != ".py":
+            if (
+                file.suffix != ".py"
+                and not (file.is_dir() and not file.is_symlink())
+                and "__pycache__" not in file.parts
+            ):
+                name = file.relative_to(folder).as_posix()
+                problems.append(Problem("file", f"{FOLDER}/{name}", "no Python file"))
+            continue
         if file.resolve() in named:
             continue
         try:

@@ -51,6 +51,8 @@ def _walk(folder: str, prefix: str, depth: int, tree: Tree, stamps: list[int]) -
                         wrong(name, "a symbolic link")
                     elif entry.is_dir(follow_symlinks=False):
                         folders.append(name)
+                    elif not entry.is_file(follow_symlinks=False):
+                        wrong(name, "no regular file")
                     elif name.startswith("."):
                         wrong(name, "a hidden file: of an editor, or of a write that was cut off", warning=True)
                     elif name.endswith((".json", ".npz")):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lossbench.errors import ConfigError
 from lossbench.foreign import records_folder
 from lossbench.index import read_table
 from lossbench.registry import Kind, Registry
@@ -135,11 +136,10 @@ def verify_changes(
     # Counts may be changed alone: their record is then verified with them.
     mine = {_record_of(path) for path in (*touched, *(path.removeprefix("records/") for path in changes.deleted))}
     tree = look(str(folder))
-    links = {problem.path.removeprefix("records/").rstrip("/") for problem in tree.problems}
     concerns = touched | mine
     problems += [p for p in tree.problems if _touches(p.path.removeprefix("records/"), concerns)]
     paths = [path for path in tree.paths if path in mine]
-    others = [place for place, path in enumerate(tree.paths) if path not in mine and path not in links]
+    others = [place for place, path in enumerate(tree.paths) if path not in mine]
     found = Scan([tree.paths[place] for place in others], tree.stamps[others, :STAMP])
     table, _ = read_table(folder, cache, "checked", found)
     checked, single = verify_files(str(results), paths)
@@ -214,12 +214,12 @@ def _sorted(problems: Sequence[Problem]) -> list[Problem]:
 
 def relative_to(results: Path, files: Iterable[Path]) -> list[str]:
     """Files that a user names, as paths below the results folder. Raises ConfigError for one outside."""
-    from lossbench.errors import ConfigError
-
     found = []
     for file in files:
         path = os.path.relpath(os.path.abspath(file), os.path.abspath(results)).replace(os.sep, "/")
         if not path.startswith("records/"):
             raise ConfigError(f"{file} is not below {results / 'records'}", hint="name records of the folder")
+        if not os.path.lexists(file):
+            raise ConfigError(f"{file}: no such file", hint="name records of the folder")
         found.append(path)
     return found

@@ -204,7 +204,7 @@ def test_sidecars(store, monkeypatch):
     path.unlink()
     assert rules(verify_all(store.root)) == {("counts", False)}
     os.mkfifo(path)
-    assert rules(verify_all(store.root)) == {("counts", False)}
+    assert rules(verify_all(store.root)) == {("counts", False), ("file", False)}
 
 
 def test_what_should_not_be_there(store, tmp_path, monkeypatch):
@@ -342,7 +342,12 @@ def test_code_of_earlier_versions_and_of_plugins(store, tmp_path):
     assert verify_all(store.root).problems == []
     (store.root / "plugins" / "other.py").write_bytes(plugin.read_bytes())
     (store.root / "plugins" / "broken.py").write_text("(" * 5000)
-    assert [problem.path for problem in verify_all(store.root).problems] == ["plugins/broken.py", "plugins/other.py"]
+    (store.root / "plugins" / "weights.bin").write_text("x")
+    assert [problem.path for problem in verify_all(store.root).problems] == [
+        "plugins/weights.bin",
+        "plugins/broken.py",
+        "plugins/other.py",
+    ]
 
 
 # --- what is new ---
@@ -373,6 +378,10 @@ def test_only_what_a_branch_changes(store, tmp_path, capsys):
     report = verify_changes(store.root, changes_since(store.root, "main"))
     assert {("change", False), ("counts", False)} <= rules(report)
     git(tmp_path, "checkout", "-q", "--", ".")
+    (store.root / "plugins").mkdir()
+    (store.root / "plugins" / "x.bin").write_text("x")
+    assert rules(verify_changes(store.root, changes_since(store.root, "main"))) == {("file", False)}
+    (store.root / "plugins" / "x.bin").unlink()
     old.with_suffix(".json").write_text(
         old.with_suffix(".json").read_text().replace('"ms_per_step": 100', '"ms_per_step": 10')
     )
@@ -401,7 +410,8 @@ def test_single_files_and_other_images_than_those_before(store):
     assert rules(report) == {("images", False)}
     with pytest.raises(ConfigError):
         verify_all(store.root / "records")
-    assert run(["verify", str(store.root), "--file", "/etc/passwd"]) == 2
+    for file in ("/etc/passwd", str(store.records_dir / "nothing.json")):
+        assert run(["verify", str(store.root), "--file", file]) == 2
 
 
 def test_new_records_beside_others(store, tmp_path):
