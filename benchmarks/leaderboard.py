@@ -79,7 +79,7 @@ def generate(root: Path, records: int) -> None:
 def _write_row(root: Path, place: tuple[str, str, str], seeds: int) -> None:
     store, protocol = Store(root), Protocol(crop=[512, 512], iterations=40_000)
     dataset, backbone, loss = place
-    for seed, confusion in enumerate(_confusions(place, seeds)):
+    for seed, confusion in enumerate(confusions(place, seeds)):
         cell = Cell(
             Component(dataset, {"size": [512, 1024], "void": 255}),
             Component(backbone, {"encoder": "resnet18", "dropout": 0.1}),
@@ -90,10 +90,10 @@ def _write_row(root: Path, place: tuple[str, str, str], seeds: int) -> None:
         path = store.record_path(cell)
         if not seed:
             path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_record(cell, confusion).to_json())
+        path.write_text(make_record(cell, confusion).to_json())
 
 
-def _confusions(place: tuple[str, str, str], seeds: int) -> Iterator[np.ndarray]:
+def confusions(place: tuple[str, str, str], seeds: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng([ord(letter) for letter in "".join(place)])
     quality = rng.uniform(0.4, 0.9)
     shares = np.array(TRUTH) / sum(TRUTH)
@@ -105,7 +105,7 @@ def _confusions(place: tuple[str, str, str], seeds: int) -> Iterator[np.ndarray]
     yield from np.stack(rows, axis=1)
 
 
-def _record(cell: Cell, confusion: np.ndarray) -> Record:
+def make_record(cell: Cell, confusion: np.ndarray) -> Record:
     rng = np.random.default_rng(cell.seed)
     return Record(
         cell=cell.identity,

@@ -35,13 +35,18 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
     if type(seed) is not int or not rest or max(rest) > "seed":
         return short_hash(identity)
     # "seed" is the last key of the canonical text.
-    text = f'{_canonical_rest(marshal.dumps(rest, 2))[:-1]},"seed":{seed}}}'
+    text = f'{canonical_again(rest)[:-1]},"seed":{seed}}}'
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def canonical_again(value: Any) -> str:
+    """`canonical_json` of plain values that come again and again, as a protocol does from record to record."""
+    # Version 2 of marshal has no references: equal bytes are equal values.
+    return _canonical_rest(marshal.dumps(value, 2))
 
 
 @lru_cache(maxsize=4096)
 def _canonical_rest(marshalled: bytes) -> str:
-    # Version 2 of marshal has no references: equal bytes are equal values.
     return canonical_json(marshal.loads(marshalled))
 
 
@@ -84,12 +89,12 @@ class Component:
     def _shown(self, key: str, value: Any) -> str:
         """`gamma=5`; terms as a sum, `0.8 ce + 0.2 focal(gamma=5)`, with what was given of each as `key.index.name`."""
         if not is_terms(value):
-            return f"{key}={_short(value)}"
+            return f"{key}={short_text(value)}"
         shown = []
         for index, term in enumerate(value):
             prefix = f"{key}.{index}."
             given = tuple(name.removeprefix(prefix) for name in self.given if name.startswith(prefix))
-            shown.append(f"{_short(float(term['weight']))} {Component(term['name'], term, given).label}")
+            shown.append(f"{short_text(float(term['weight']))} {Component(term['name'], term, given).label}")
         return " + ".join(shown)
 
     @property
@@ -123,13 +128,14 @@ def _read(value: Any) -> Any:
     return [_read(item) for item in value] if isinstance(value, list) else value
 
 
-def _short(value: Any) -> str:
+def short_text(value: Any) -> str:
+    """A parameter's value as a label shows it."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, Path):
         return value.name
     if isinstance(value, list):
-        text = ",".join(_short(item) for item in value)
+        text = ",".join(short_text(item) for item in value)
         return f"[{text}]" if len(text) <= 24 else f"[{len(value)} values]"
     return str(value)
 

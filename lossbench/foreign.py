@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossbench.cells import canonical_json
+from lossbench.cells import canonical_again
 from lossbench.errors import ConfigError, RecordError
 from lossbench.recordaudit import check_counts, check_scored
 from lossbench.records import Record
@@ -60,9 +60,16 @@ class Skipped:
 def records_folder(results: Path) -> Path:
     """Where the records of a results folder lie. Raises ConfigError when it is none."""
     folder = results / "records"
-    if folder.is_symlink():
+    try:
+        mode = folder.lstat().st_mode
+    except FileNotFoundError:
+        mode = 0
+    except OSError as error:  # a folder that may not be entered; a file for a folder; a name too long
+        hint = "name a results folder that you may read"
+        raise ConfigError(f"{folder} cannot be read ({error.strerror or error})", hint=hint) from None
+    if stat.S_ISLNK(mode):
         raise ConfigError(f"{folder} is a symbolic link", hint="name the folder that it leads to")
-    if not folder.is_dir():
+    if not stat.S_ISDIR(mode):
         what = f"{results}: no such folder" if not results.exists() else f"no records in {results}"
         raise ConfigError(what, hint="name a results folder: the one that holds the folder `records`")
     return folder
@@ -83,8 +90,13 @@ def _files(folder: Path, depth: int) -> Iterator[Path | Skipped]:
         return
     for entry in found:
         path = folder / entry.name
-        is_folder = entry.is_dir(follow_symlinks=False)
-        if entry.is_symlink() and (entry.name.endswith(".json") or entry.is_dir()):
+        try:
+            is_folder, is_link = entry.is_dir(follow_symlinks=False), entry.is_symlink()
+            leads_to_folder = is_link and entry.is_dir()
+        except OSError as error:
+            yield Skipped(path, f"cannot be read ({error.strerror or error})")
+            continue
+        if is_link and (entry.name.endswith(".json") or leads_to_folder):
             yield Skipped(path, "a symbolic link is not followed")
         elif is_folder and depth == _DEEPEST:
             yield Skipped(path, "too deep a folder for records")
@@ -97,21 +109,15 @@ def _files(folder: Path, depth: int) -> Iterator[Path | Skipped]:
 def read_foreign(path: Path) -> Foreign | Skipped:
     """The record in a file, with its sidecar, or why it cannot be taken."""
     try:
-        text = _read(path, _MOST_JSON)
+        text = read_regular(path, _MOST_JSON)
         record = Record.from_json(text)
-        _check(record)
+        check_possible(record)
         try:
-            sidecar = _read(path.with_suffix(".npz"), MOST_BYTES)
+            sidecar = read_regular(path.with_suffix(".npz"), MOST_BYTES)
         except FileNotFoundError:
             return Foreign(path, record, text, None, None)
         counts, names = parse_sidecar(sidecar)
-        wrong = next((check for check in check_counts("", record, counts, names) if not check.holds), None)
-        if wrong is not None:
-            said = (
-                wrong.hint
-                or f"{wrong.subject}: {wrong.score} {wrong.printed}, must be {wrong.relation} {wrong.expected}"
-            )
-            raise RecordError(f"its per-image counts cannot be: {said}")
+        check_sidecar(record, counts, names)
     except RecordError as error:
         return Skipped(path, error.message + (f" ({error.hint})" if error.hint else ""))
     except OSError as error:
@@ -119,21 +125,34 @@ def read_foreign(path: Path) -> Foreign | Skipped:
     return Foreign(path, record, text, sidecar, counts)
 
 
-def _read(path: Path, most: int) -> bytes:
+def read_regular(path: Path | str, most: int) -> bytes:
     """A regular file of at most so many bytes; never waits, as opening a pipe would. Raises OSError, RecordError."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, flags), "rb") as file:
         facts = os.fstat(file.fileno())
         if not stat.S_ISREG(facts.st_mode):
-            raise RecordError(f"{path.name} is not a regular file")
+            raise RecordError(f"{os.path.basename(path)} is not a regular file")
         content = file.read(most + 1) if facts.st_size <= most else b""
         if facts.st_size > most or len(content) > most:
-            raise RecordError(f"{path.name} is larger than any record: {facts.st_size} bytes")
+            raise RecordError(f"{os.path.basename(path)} is larger than any record: {facts.st_size} bytes")
         return content
 
 
-def _check(record: Record) -> None:
-    """Raises RecordError for numbers that cannot be, and for what would stop those who read our records."""
+def check_sidecar(record: Record, counts: NDArray[Any], names: Sequence[str]) -> None:
+    """Raises RecordError when per-image counts cannot be those of the record's confusion matrix."""
+    wrong = next((check for check in check_counts("", record, counts, names) if not check.holds), None)
+    if wrong is not None:
+        said = (
+            wrong.hint or f"{wrong.subject}: {wrong.score} {wrong.printed}, must be {wrong.relation} {wrong.expected}"
+        )
+        raise RecordError(f"its per-image counts cannot be: {said}")
+
+
+def check_possible(record: Record, *, text: bytes = b"\\") -> None:
+    """Args:
+        text: the JSON it was read from: without escapes, it holds no character that its bytes do not show.
+
+    Raises RecordError for numbers that cannot be, and for what would stop those who read our records."""
     # In floating point: sums of integers wrap around.
     if float(record.confusion.sum(dtype=np.float64)) > _MOST_PIXELS:
         raise RecordError("its confusion matrix counts more pixels than there can be")
@@ -141,10 +160,11 @@ def _check(record: Record) -> None:
         raise RecordError("its training pixels cannot be")
     if record.status != "diverged" and not check_scored("", record).holds:
         raise RecordError("it scored no pixel, and says that all went well")
-    reason = _protocol_fault(canonical_json(record.cell["protocol"]))
+    reason = _protocol_fault(canonical_again(record.cell["protocol"]))
     if reason:
         raise RecordError(f"its protocol is none that this lossbench knows: {reason}")
-    if _COMMANDS.search("".join(_texts(record))):
+    harmless = text.isascii() and b"\\" not in text and b"\x7f" not in text
+    if not harmless and _COMMANDS.search("".join(_texts(record))):
         raise RecordError("it holds characters that would command a terminal")
     provenance = record.provenance
     hardware = provenance.get("hardware")

@@ -38,7 +38,7 @@ IndexUse = Literal["checked", "trusted", "off"]
 #: With fewer records, reading them is as fast.
 SMALLEST = 256
 #: The coarsest clock of a file system in use, in ns (FAT; ext4 and NFS are far finer), and some more for clocks apart.
-_TICK_NS = 3_000_000_000
+TICK_NS = 3_000_000_000
 _MAGIC = b"lossbench index\n"
 #: Rewriting the index costs more than parsing this share of all files again.
 _FEW_SHARE = 0.001
@@ -57,11 +57,14 @@ class Known:
     unreadable: list[str]
 
 
-def read_table(folder: Path, cache: Path | None, use: IndexUse) -> tuple[RunTable, list[Unreadable]]:
+def read_table(
+    folder: Path, cache: Path | None, use: IndexUse, found: Scan | None = None
+) -> tuple[RunTable, list[Unreadable]]:
     """The table of all records below `folder`, in the order of their paths, and the files that could not be read.
 
     Args:
         cache: the folder for indexes; None: none is used.
+        found: what `scan` would find, less what must not be read; by default all.
     """
     file = None if cache is None or use == "off" else index_file(folder, cache)
     known = _load(file, folder) if file is not None else None
@@ -70,12 +73,12 @@ def read_table(folder: Path, cache: Path | None, use: IndexUse) -> tuple[RunTabl
         again, failed = read_many(folder, known.unreadable)
         return (concatenate(folder, [known.table, again]) if len(again) else known.table), failed
     started = time.time_ns()
-    found = scan(folder)
+    found = scan(folder) if found is None else found
     if len(found.paths) < SMALLEST:
         return read_many(folder, found.paths)
     table, unread, changed = _updated(folder, found, known)
     if file is not None and (known is None or changed > _FEW_SHARE * len(found.paths)):
-        settled = found.stamps[:, :2].max(axis=1) < started - _TICK_NS
+        settled = found.stamps[:, :2].max(axis=1) < started - TICK_NS
         at = dict(zip(found.paths, range(len(found.paths)), strict=True))
         rows = np.array([at[path] for path in table.paths], dtype=np.int64)
         stamps = np.where(settled[:, None], found.stamps, 0)[rows]

@@ -126,21 +126,36 @@ def code_hash(plugin: Plugin, params: Mapping[str, Any] | None = None) -> str:
         params: resolved hyper-parameters; the losses they name as terms count, too. Raises UnknownNameError for one
             that is not registered.
     """
+    return closure_hash([part.file.resolve() for part in parts(plugin, params or {})])
+
+
+def closure_hash(starts: Iterable[Path], package: Path = _PACKAGE_ROOT) -> str:
+    """`code_hash` of plugins that these files register.
+
+    Args:
+        package: the folder of the lossbench whose plugin folders are meant.
+    """
     digest = hashlib.sha256()
-    files = {file for part in parts(plugin, params or {}) for file in _closure(part.file.resolve())}
+    files = {file for start in starts for file in _closure(start, package)}
     for file in sorted(files, key=lambda path: (path.name, str(path))):
         digest.update(f"{file.name}\0".encode() + _source(file) + b"\0")
     return digest.hexdigest()[:12]
 
 
-def _closure(start: Path) -> set[Path]:
+def own_files(plugin: Path) -> list[Path]:
+    """The file of a plugin that is not lossbench's, and those of its own folder that it builds on: what it needs
+    elsewhere to have the same hash."""
+    return sorted(file for file in _closure(plugin.resolve(), _PACKAGE_ROOT) if not file.is_relative_to(_PACKAGE_ROOT))
+
+
+def _closure(start: Path, package: Path = _PACKAGE_ROOT) -> set[Path]:
     seen: set[Path] = set()
     waiting = [start]
     while waiting:
         file = waiting.pop()
         if file not in seen:
             seen.add(file)
-            waiting.extend(_imports(file))
+            waiting.extend(_imports(file, package))
     return seen
 
 
@@ -148,19 +163,21 @@ def _source(file: Path) -> bytes:
     return file.read_bytes().replace(b"\r\n", b"\n")
 
 
-def _imports(file: Path) -> tuple[Path, ...]:
+def _imports(file: Path, package: Path) -> tuple[Path, ...]:
     stat = file.stat()
-    return _parse_imports(file, stat.st_mtime_ns, stat.st_size)
+    return _parse_imports(file, package, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=1024)
-def _parse_imports(file: Path, _mtime_ns: int, _size: int) -> tuple[Path, ...]:
+def _parse_imports(file: Path, package: Path, _mtime_ns: int, _size: int) -> tuple[Path, ...]:
     """Files of the plugin folders, or of the file's own folder, that it imports. Keyed by time and size, too."""
     try:
         tree = syntax_tree(file)
     except (SyntaxError, ValueError):
         return ()  # the registry reports it; the hash over the bytes stands all the same
-    found = (path for node in _statements(tree) for name in _module_names(node) for path in _locate(name, file))
+    found = (
+        path for node in _statements(tree) for name in _module_names(node) for path in _locate(name, file, package)
+    )
     return tuple(sorted(set(found) - {file}))
 
 
@@ -183,11 +200,11 @@ def _module_names(node: ast.AST) -> Iterable[str]:
         yield from (f"{base}{'' if base.endswith('.') else '.'}{alias.name}" for alias in node.names)
 
 
-def _locate(name: str, file: Path) -> Iterable[Path]:
+def _locate(name: str, file: Path, package: Path) -> Iterable[Path]:
     if name in GROUPS.values():
         return  # the folder of a kind as such: its __init__ holds no number
     if any(name.startswith(f"{group}.") for group in GROUPS.values()):
-        candidates = [_PACKAGE_ROOT.parent.joinpath(*name.split("."))]
+        candidates = [package.parent.joinpath(*name.split("."))]
     else:
         bare = name.lstrip(".")
         level = max(len(name) - len(bare), 1)

@@ -6,12 +6,7 @@ The work is parsing, not the disk; so the processes share the paths.
 from __future__ import annotations
 
 import os
-import pickle
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +15,11 @@ from lossbench.errors import RecordError
 from lossbench.records import Record
 from lossbench.runtable import RunTable, concatenate
 from lossbench.scan import collector_paused
+from lossbench.spread import spread
 from lossbench.tabulate import tabulate
 
 #: Files that keep a process busy for some times what it takes to start.
 _SHARE = 4000
-#: What an answer of such a process begins with.
-_ANSWER = b"lossbench records\n"
 
 
 @dataclass(frozen=True)
@@ -52,14 +46,10 @@ def read_record(path: Path | str) -> Record:
 
 def read_many(folder: Path, paths: Sequence[str]) -> tuple[RunTable, list[Unreadable]]:
     """The table of the records in the files `folder / path`, in their order, and the files that hold none."""
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
-    workers = min(workers, len(paths) // _SHARE)
-    if workers < 2 or not sys.executable:
-        return _read(folder, paths)
-    size = -(-len(paths) // workers)
-    shares = [paths[start : start + size] for start in range(0, len(paths), size)]
-    with ThreadPoolExecutor(len(shares)) as pool:
-        parts = list(pool.map(lambda share: _elsewhere(folder, share), shares))
+    parts = spread("lossbench.readmany:_read", folder, paths, _SHARE)
+    if len(parts) == 1:
+        found: tuple[RunTable, list[Unreadable]] = parts[0]
+        return found
     return concatenate(folder, [table for table, _ in parts]), [bad for _, failed in parts for bad in failed]
 
 
@@ -77,28 +67,3 @@ def _read(folder: Path, paths: Sequence[str]) -> tuple[RunTable, list[Unreadable
 
     with collector_paused():
         return tabulate(folder, records()), failed
-
-
-def _elsewhere(folder: Path, paths: Sequence[str]) -> tuple[RunTable, list[Unreadable]]:
-    """`_read` in a process of its own. A fresh interpreter, not a fork: the caller may hold torch and its threads."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        # -P: nothing is imported from the current directory, which is the user's.
-        [sys.executable, "-P", "-c", "from lossbench.readmany import serve; serve()"],
-        input=pickle.dumps((folder, paths)),
-        stdout=subprocess.PIPE,
-        env=environment,
-    )
-    if done.returncode or not done.stdout.startswith(_ANSWER):  # killed, or something else spoke: do it here
-        return _read(folder, paths)
-    result: tuple[RunTable, list[Unreadable]] = pickle.loads(done.stdout[len(_ANSWER) :])
-    return result
-
-
-def serve() -> None:
-    """Answer one request of `_elsewhere`."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C is for the caller to tell of
-    folder, paths = pickle.load(sys.stdin.buffer)
-    sys.stdout.buffer.write(_ANSWER)
-    pickle.dump(_read(folder, paths), sys.stdout.buffer, protocol=5)

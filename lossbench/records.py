@@ -106,6 +106,11 @@ class Record:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise RecordError(f"not valid JSON ({error})") from None
+        return cls.from_data(data)
+
+    @classmethod
+    def from_data(cls, data: Any) -> Record:
+        """As `from_json`, of what was parsed."""
         if not isinstance(data, dict) or "schema" not in data:
             raise RecordError("not a lossbench record (no schema)")
         schema = data["schema"]

@@ -6,6 +6,7 @@ import io
 import math
 import zipfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from lossbench.runtable import RunTable
 
 #: Bytes that counts or names may take: 2000 images of 10 000 classes.
 MOST_BYTES = 2**28
+#: Bytes in which the header of an array must end.
+_MOST_HEADER = 2**14
 
 
 def sidecar_bytes(record: Record, per_image: NDArray[Any], image_names: Sequence[str]) -> bytes:
@@ -65,11 +68,17 @@ def load_sidecar(path: Path) -> tuple[NDArray[np.int32], list[str]]:
         raise RecordError(f"{path}: {error.message}") from None
 
 
-def parse_sidecar(content: bytes) -> tuple[NDArray[np.int32], list[str]]:
+def parse_sidecar(content: bytes, *, alone: bool = False) -> tuple[NDArray[np.int32], list[str]]:
     """Counts and image names in the bytes of a sidecar, of whatever origin: nothing in it is executed, and it takes no
-    more memory than MOST_BYTES. Raises RecordError."""
+    more memory than MOST_BYTES. Raises RecordError.
+
+    Args:
+        alone: there must be nothing else in it.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if alone and sorted(archive.namelist()) != ["counts.npy", "names.npy"]:
+                raise ValueError("other things beside them")
             counts, names = _member(archive, "counts"), _member(archive, "names")
         if names.ndim != 1 or names.dtype.kind != "U":
             raise ValueError(f"names of type {names.dtype} and shape {names.shape}")
@@ -85,13 +94,22 @@ def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} of {info.file_size} bytes")
     with archive.open(info) as file:
         content = file.read(info.file_size + 1)
-    stream = io.BytesIO(content)
-    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, fortran, dtype = header[np.lib.format.read_magic(stream)](stream)
-    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+    # A version, then the length of the header: numpy.lib.format. It is the same for many files.
+    stop = 10 + int.from_bytes(content[8:10], "little") if content[6:7] == b"\1" else _MOST_HEADER
+    shape, fortran, dtype, start = _header(content[: min(stop, _MOST_HEADER)])
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - start:
         raise ValueError(f"{name} of type {dtype} and shape {shape} in {len(content)} bytes")
-    flat = np.frombuffer(content, dtype, offset=stream.tell())
+    flat = np.frombuffer(content, dtype, offset=start)
     return flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
+@lru_cache(maxsize=64)
+def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, order and type of an array, and where its values begin."""
+    stream = io.BytesIO(content)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, fortran, dtype = read[np.lib.format.read_magic(stream)](stream)
+    return shape, fortran, dtype, stream.tell()
 
 
 def _read_sidecar(path: Path, total: NDArray[np.int64]) -> tuple[NDArray[np.int32], list[str]]:

@@ -27,6 +27,8 @@ CALLS = {
     "leaderboard": ["leaderboard --results nowhere", "leaderboard --results nowhere --published"],
     "diagnostics": ["diagnostics --results nowhere"],
     "merge": ["merge results --results nowhere --dry-run"],
+    "verify": ["verify results --no-index", "verify results --changed-since HEAD --summary /dev/null"],
+    "submit": ["submit --from results --to nowhere --dry-run"],
     "audit": ["audit --results nowhere", "audit --published"],
 }
 LIGHT = [

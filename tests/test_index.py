@@ -26,7 +26,7 @@ from tests.factories import SHARES, make_record, put
 def store(tmp_path, monkeypatch):
     """A store whose index is used however few the records, and trusts the clock: tests write faster than it ticks."""
     monkeypatch.setattr(index, "SMALLEST", 0)
-    monkeypatch.setattr(index, "_TICK_NS", -(10**18))
+    monkeypatch.setattr(index, "TICK_NS", -(10**18))
     monkeypatch.setattr(index, "_FEW_SHARE", 0)
     return Store(tmp_path / "results", tmp_path / "cache")
 
@@ -139,7 +139,7 @@ def test_an_edit_of_equal_size_and_time_is_seen(store):
 
 
 def test_what_was_written_within_a_tick_of_the_clock_is_read_again(store, monkeypatch):
-    monkeypatch.setattr(index, "_TICK_NS", 10**12)
+    monkeypatch.setattr(index, "TICK_NS", 10**12)
     put(store)
     shown(store)
     known = index._load(index.index_file(store.records_dir, store.cache), store.records_dir)

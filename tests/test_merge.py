@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
 import os
+import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -466,3 +468,50 @@ def test_time_grows_with_the_records_not_faster(tmp_path: Path) -> None:
         assert numbers(merge(Store(tmp_path / f"ours{size}"), [theirs.root])[0]) == (size, 0, 0, 0)
         content[size] = time.process_time() - started
     assert content[400] < 12 * content[100] + 0.2
+
+
+@contextlib.contextmanager
+def without_rights() -> Iterator[None]:
+    """Root may do anything: as somebody else, then."""
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if was_root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """pytest's own folders are not for everybody."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o777)
+        yield Path(name)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o600, 0o644])
+def test_folders_that_may_not_be_entered(open_folder: Path, mode: int, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = Store(open_folder / "theirs")
+    closed = put(theirs, dataset="camvid").parents[1]
+    (closed / "link").symlink_to(closed / "fcn_timm")
+    put(theirs)
+    ours = Store(open_folder / "ours")
+    closed.chmod(mode)
+    with without_rights():
+        (merged,) = merge(ours, [theirs.root])
+        assert numbers(merged)[0] == 1
+        assert all("cannot be read" in item.reason for item in merged.skipped)
+    closed.chmod(0o755)
+    for folder in (theirs.root, theirs.records_dir):
+        folder.chmod(mode)
+        with without_rights():
+            assert run(["merge", str(theirs.root), "--results", str(ours.root)]) in (1, 2)
+        folder.chmod(0o755)
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_a_file_for_a_results_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert run(["merge", str(tmp_path / "file"), "--results", str(tmp_path / "ours")]) == 2

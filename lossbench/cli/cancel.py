@@ -16,7 +16,7 @@ def cancel(suite: SuiteArgument, results: ResultsOption = DEFAULT_RESULTS, plugi
       lossbench cancel quickstart
     """
     from lossbench.execution.slurm_queue import RUNNING, alive, pass_on, states
-    from lossbench.execution.submission import submissions
+    from lossbench.execution.submission import Ask, submissions
     from lossbench.suite import load_suite
 
     cells = [cell.id for cell in load_suite(suite, plugins=plugin or ()).cells()]
@@ -25,9 +25,21 @@ def cancel(suite: SuiteArgument, results: ResultsOption = DEFAULT_RESULTS, plugi
     if known is None:
         raise SetupError("Slurm does not answer: squeue is missing or fails", hint="try it where `squeue` works")
     found = {cell: item for cell, item in found.items() if alive(known[item.job])}
+    unwritten: dict[str, Ask] = {}
+    reason = ""
     for cell, item in found.items():
-        item.ask(cell, "leave")
-    pass_on(set(found.values()), known)
+        try:
+            item.ask(cell, "leave")
+        except OSError as error:
+            unwritten[cell], reason = "leave", error.strerror or str(error)
+    pass_on(set(found.values()), known, unwritten)
+    # A task is told through Slurm if all of its cells go; one of which some stay looks for a note in the folder.
+    deaf = [cell for cell in unwritten if found[cell].all_asked(unwritten) is None]
+    if deaf:
+        raise SetupError(
+            f"{len(deaf)} of {len(found)} cells cannot be told: {found[deaf[0]].folder} cannot be written ({reason})",
+            hint="other cells of their tasks go on; cancel them all, or as a user who may write there",
+        )
     running = sum(known[item.job] in RUNNING for item in found.values())
     left = f" ({running} of them running: they write a checkpoint and leave)" if running else ""
     print(f"{len(found)} cells cancelled{left}")

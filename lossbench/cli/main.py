@@ -1,6 +1,7 @@
 """The command line's entry point: finds the verb, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 all is well, 1 some cells failed (audit: some scores cannot be; merge: some records could not be taken), 2
+Exit codes: 0 all is well, 1 some cells failed (audit: some scores cannot be; merge: some records could not be taken;
+verify, submit: some records are not in order), 2
 wrong usage or configuration, 3 the machine lacks something, 130 interrupted.
 """
 
@@ -27,6 +28,8 @@ VERBS: tuple[tuple[str, str], ...] = (
     ("compare", "lossbench.cli.compare:compare"),
     ("ranks", "lossbench.cli.ranks:ranks"),
     ("merge", "lossbench.cli.merge:merge"),
+    ("verify", "lossbench.cli.verify:verify"),
+    ("submit", "lossbench.cli.submit:submit"),
     ("audit", "lossbench.cli.audit:audit"),
     ("diagnostics", "lossbench.cli.diagnostics:diagnostics"),
     ("figure", "lossbench.cli.figure:figure"),
@@ -46,6 +49,8 @@ SUMMARIES = {
     "compare": "Compare two losses by class, or two folders by cell.",
     "ranks": "Rank losses over several datasets and backbones.",
     "merge": "Bring the records of several results folders together.",
+    "verify": "Check records that anybody may have made.",
+    "submit": "Make new records ready for a pull request.",
     "audit": "Check scores, of any table, for arithmetic that cannot be.",
     "diagnostics": "Show what losses logged of themselves over training.",
     "figure": "Draw panels, class scores, curves or a sweep for a paper.",

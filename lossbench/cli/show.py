@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from lossbench.cli.arguments import Argument
+from lossbench.cli.arguments import Argument, Option
 from lossbench.cli.common import (
     DEFAULT_RESULTS,
     DataRootOption,
@@ -44,6 +44,7 @@ def show(
     results: ResultsOption = DEFAULT_RESULTS,
     data_root: DataRootOption = None,
     plugin: PluginOption = None,
+    suite: Annotated[bool, Option("--suite", help="Of a record: the suite that repeats it, as YAML.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Show a loss, a backbone, a dataset or a record.
@@ -54,9 +55,15 @@ def show(
     \b
     Example:
       lossbench show loss cdfl
+      lossbench show 56309b4c --suite > again.yaml
     """
     known = registries(plugin)
     kind = choose(what, _WHAT, "kind of thing to show") if name is not None else _kind_of(what, known)
+    if suite:
+        if kind != "record" or json:
+            raise ConfigError("--suite is of a record, and is YAML", hint="lossbench show ID --suite")
+        _show_suite(name or what, results)
+        return
     if kind == "record":
         _show_record(name or what, results, known, json)
         return
@@ -101,6 +108,15 @@ def _show_record(record_id: str, results: Path, known: Mapping[Kind, Registry], 
         sys.stdout.write(stored.record.to_json())
         return
     render(stored.record, stdout(), per_image=stored.per_image, stale=stale_reasons(stored.record, known))
+
+
+def _show_suite(record_id: str, results: Path) -> None:
+    import sys
+
+    from lossbench.onecell import suite_of
+    from lossbench.store import Store
+
+    sys.stdout.write(suite_of(Store(results).find(record_id).record))
 
 
 # --- plugins ---

@@ -1,5 +1,5 @@
 """docs/performance.md shows the figures of docs/performance.json, and no others; docs/reliability.md those of
-docs/scale.json."""
+docs/scale.json, docs/submitting.md those of docs/verify.json."""
 
 import json
 import re
@@ -28,6 +28,11 @@ def test_the_page_on_reliability_shows_the_stored_growth() -> None:
     table = Table.from_json(stored)
     assert markdown(table) in (DOCS / "reliability.md").read_text()
     assert table.to_json() == stored
+
+
+def test_the_page_on_submitting_shows_the_stored_times() -> None:
+    (stored,) = json.loads((DOCS / "verify.json").read_text())["groups"]["verify"]
+    assert markdown(Table.from_json(stored)) in (DOCS / "submitting.md").read_text()
 
 
 def test_the_figure_of_growth_can_be_drawn_anew(tmp_path: Path) -> None:
