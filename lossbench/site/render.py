@@ -1,0 +1,112 @@
+"""Templates to HTML: one environment, everything escaped, numbers set alike on all pages."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lossbench.errors import SetupError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FOLDER = Path(__file__).parent
+MISSING = "–"
+
+
+def require() -> None:
+    """Raises SetupError with the line that installs what is missing."""
+    try:
+        import jinja2  # noqa: F401
+        import plotly.offline  # noqa: F401
+    except ImportError as error:
+        raise SetupError(
+            f"a report needs {error.name or 'Jinja2 and Plotly'}, which is not installed",
+            hint="pip install 'lossbench[report]'",
+        ) from None
+
+
+@cache
+def environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    from lossbench.site.docstring import typeset
+    from lossbench.site.runview import plain
+    from lossbench.site.tables import shade_of
+
+    made.filters |= {
+        "num": num, "signed": signed, "share": share, "ms": milliseconds, "typeset": typeset, "plain": plain,
+        "seeds": seeds, "pvalue": pvalue, "thousands": thousands,
+    }  # fmt: skip
+    made.globals |= {"shade_of": shade_of}
+    return made
+
+
+def page(template: str, depth: int = 0, **values: Any) -> str:
+    """A page `depth` folders below the root of the report."""
+    return environment().get_template(template).render(root="../" * depth, **values)
+
+
+def num(value: float | None, digits: int = 2) -> str:
+    """Fixed digits and a true minus sign."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def share(percent: float) -> str:
+    """Two figures: 32, 4.1, 0.60, 0.035."""
+    if not math.isfinite(percent):
+        return MISSING
+    if percent >= 9.95:
+        return f"{percent:.0f}"
+    return f"{percent:.1f}" if percent >= 0.995 else f"{percent:.2f}" if percent >= 0.0995 else f"{percent:.2g}"
+
+
+def milliseconds(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
+
+
+def pvalue(p: float) -> str:
+    if not math.isfinite(p):
+        return MISSING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def thousands(value: int) -> str:
+    return f"{value:,}"
+
+
+def seeds(numbers: list[int], most: int = 12) -> str:
+    """Seeds as runs of neighbours: 0 to 5, 8, 11."""
+    parts: list[str] = []
+    start = last = None
+    for number in [*sorted(numbers), None]:
+        if start is None:
+            start = last = number
+        elif last is not None and number == last + 1:
+            last = number
+        else:
+            parts.append(
+                f"{start}" if start == last else f"{start} to {last}" if last != start + 1 else f"{start}, {last}"
+            )
+            start = last = number
+    return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")
