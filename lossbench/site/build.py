@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import lossbench
+from lossbench.errors import ConfigError
+from lossbench.ranking import Ranking, rank
 from lossbench.registry import Registry
 from lossbench.site import dials as dialdata
 from lossbench.site import figuredata, history, lossinfo, tables
@@ -22,6 +24,7 @@ from lossbench.site.write import Folder
 from lossbench.store import Store
 from lossbench.views import data, latex
 from lossbench.views.grid import footer, protocol_line
+from lossbench.views.ranking import notes as ranking_notes
 
 Say = Callable[[str], None]
 
@@ -53,6 +56,16 @@ def write_report(site: Site, store: Store, losses: Registry, out: Path, wishes: 
     finally:
         folder.discard()
     return warnings
+
+
+def _ranking(site: Site) -> Ranking | None:
+    """Over all leaderboards; None with one, or where nothing can be ranked."""
+    if len(site.boards) < 2:
+        return None
+    try:
+        return rank([board.block for board in site.boards])
+    except ConfigError:
+        return None
 
 
 class _Report:
@@ -171,6 +184,8 @@ class _Report:
             read=len(self.made),
             code=history.code(self.site),
             sensitivity={board.slug: found_by(board.block) for board in self.site.boards},
+            ranking=_ranking(self.site),
+            ranking_notes=ranking_notes,
         )
         self.folder.add("index.html", html)
 

@@ -100,11 +100,9 @@ def _in_order(given: list[Series], boards: list[Board], losses: list[Loss], refe
 def figure(dial: Dial, reference: str) -> dict[str, Any]:
     """The data of the figure; `shown` at first: the reference and the best at the strongest imbalance."""
     last = {loss.key: dial.boards[-1].row_of(loss) for loss in dial.losses}
-    ranked = sorted(
-        (i for i, loss in enumerate(dial.losses) if (row := last[loss.key]) is not None and not row.is_reference),
-        key=lambda i: -(row.value("miou") if (row := last[dial.losses[i].key]) is not None else 0.0),
-    )
-    marked = [i for i, loss in enumerate(dial.losses) if (row := last[loss.key]) is not None and row.is_reference]
+    known = [(i, row) for i, loss in enumerate(dial.losses) if (row := last[loss.key]) is not None]
+    ranked = [i for i, row in sorted(known, key=lambda item: -item[1].value("miou")) if not row.is_reference]
+    marked = [i for i, row in known if row.is_reference]
     return {
         "losses": [style(loss) for loss in dial.losses],
         "shown": sorted([*marked, *ranked[:4]]),

@@ -104,6 +104,7 @@ def typeset(text: str) -> Markup:
 
 def _maths(text: str) -> str:
     shown = _LETTER.sub(lambda match: _GREEK[match[1]], str(escape(text)))
+    shown = re.sub(r"\bsum_(\w)\b", r"∑<sub>\1</sub> ", shown)
     shown = _POWER.sub(r"<sup>\1</sup>", shown)
     shown = _BELOW.sub(r"<i>\1</i><sub>\2</sub>", shown)
     return re.sub(r"(?<=[\s(\[])-(?=[\w<(])", "−", shown)

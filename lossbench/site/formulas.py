@@ -13,7 +13,7 @@ from lossbench.registry import Plugin
 from lossbench.site.mathml import mathml
 
 _MEAN = r"\frac{1}{N} \sum_i"
-_U = r"u_i = \frac{1}{T} \sum_t p_{t}^2 - (\frac{1}{T} \sum_t p_{t})^2"
+_U = r"u_i = \frac{1}{T} \sum_t p_{t}^2 - {(\frac{1}{T} \sum_t p_{t})}^2"
 _CE = rf"\text{{CE}} = {_MEAN} - \log p_{{y_i}}"
 _DF = rf"\text{{DF}} = {_MEAN} - \alpha\, u_i^\gamma \log p_{{y_i}}"
 

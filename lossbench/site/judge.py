@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lossbench.equivalence import ALPHA, Sensitivity, compare, sensitivity
+from lossbench.significance import holm
 from lossbench.standings import Block, Row
 
 #: A margin that nothing lies within: where no equivalence is asked for.
@@ -41,16 +42,6 @@ class Judgement:
     @property
     def words(self) -> str:
         return MARKS[self.verdict][1]
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """p adjusted for their number (Holm 1979): significant at alpha if and only if at most alpha."""
-    order = sorted(range(len(ps)), key=ps.__getitem__)
-    adjusted, largest = [0.0] * len(ps), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
-        adjusted[index] = largest
-    return adjusted
 
 
 def judge(block: Block, margin: float | None = None) -> list[Judgement]:

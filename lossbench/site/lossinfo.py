@@ -86,11 +86,11 @@ def rules() -> dict[str, str]:
         tree = syntax_tree(_CONFORMANCE / f"{name}.py")
         docs = {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.FunctionDef)}
         for node in tree.body:
-            target = node.target if isinstance(node, ast.AnnAssign) else None
-            if isinstance(target, ast.Name) and target.id.endswith("_RULES") and isinstance(node.value, ast.Tuple):
-                for rule in node.value.elts:
-                    if isinstance(rule, ast.Name):
-                        found[rule.id] = docs[rule.id].split("\n\n")[0]
+            if not (isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Tuple)):
+                continue
+            if isinstance(node.target, ast.Name) and node.target.id.endswith("_RULES"):
+                rules = [rule.id for rule in node.value.elts if isinstance(rule, ast.Name)]
+                found |= {rule: docs[rule].split("\n\n")[0] for rule in rules}
     return found
 
 

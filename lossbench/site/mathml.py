@@ -2,8 +2,8 @@
 
     mathml(r"L = \\frac{1}{N} \\sum_i -\\log p_y")
 
-Known are letters, digits, operators, `_` and `^` (with braces), `\\frac{}{}`, `\\sqrt{}`, `\\text{}`, `\\hat{}`, the names
-in `_WORDS`, `\\sum`, and brackets. It is for formulas of ours; anything else raises ValueError.
+Known are letters, digits, operators, `_` and `^` (with braces), `\\frac{}{}`, `\\sqrt{}`, `\\text{}`, `\\hat{}`, the
+names in `_WORDS`, `\\sum`, and brackets. It is for formulas of ours; anything else raises ValueError.
 """
 
 from __future__ import annotations
@@ -59,10 +59,9 @@ class _Reader:
     def _scripted(self) -> str:
         """An item with what is below and above it."""
         base, scripts = self._item(), {}
-        while (mark := self._peek()) in ("_", "^"):
-            scripts[self._next()] = self._item()
-            if mark is None:
-                break
+        while self._peek() in ("_", "^"):
+            mark = self._next()
+            scripts[mark] = self._item()
         under = base.startswith("<mo largeop")
         match sorted(scripts):
             case ["^", "_"]:

@@ -1,4 +1,4 @@
-"""What a report knows: blocks, losses, which cells have runs, which are missing. Pure; from columns, no record is read."""
+"""What a report knows: blocks, losses, which cells have runs, which are missing. Pure: no record is read."""
 
 from __future__ import annotations
 

@@ -92,9 +92,7 @@ def _panels(
             what = f"Prediction of {title} for image {each.name}: {note}" if note else f"{title} of {each.name}"
             pictures.append(Picture(path, title, what, note))
         rows.append((each.name, pictures))
-    legend = [
-        (name, "#%02x%02x%02x" % tuple(color)) for name, color in zip(dataset.class_names, dataset.colors, strict=True)
-    ]
+    legend = [(name, "#" + bytes(color).hex()) for name, color in zip(dataset.class_names, dataset.colors, strict=True)]
     return Panels(rows, runs[0].seed, runs[0].split, legend), files
 
 

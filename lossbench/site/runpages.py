@@ -1,4 +1,4 @@
-"""One page per run, many at once: each is made from its record's file alone, by as many processes as there are cores."""
+"""One page per run, many at once: each is made from its record's file alone, by a process per core."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def render_run(record: Record, task: Task, frame: Mapping[str, Any]) -> str:
         **frame,
         task=task,
         record=record,
-        averaged=run.averaged,
+        averaged=runview.fine_lines(run),
         scores=runview.score_lines(record),
         miou=run.pooled["miou"],
         classes=runview.class_lines(record),

@@ -12,7 +12,9 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from lossbench import metrics
+from lossbench.finescores import FINE
 from lossbench.records import Record
+from lossbench.runs import Run
 from lossbench.site.figuredata import short, shorts, thin
 from lossbench.standings import COLUMNS
 
@@ -45,7 +47,7 @@ def class_lines(record: Record) -> list[ClassLine]:
             float(train[c]),
             float(truth[c]),
             *(100 * float(scores[key][c]) for key in ("iou", "precision", "recall", "f1")),
-        )  # fmt: skip
+        )
         for group, classes in metrics.frequency_groups(record.train_pixels).items()
         for c in classes.tolist()
     ]
@@ -60,6 +62,13 @@ def score_lines(record: Record) -> list[tuple[str, str, float]]:
     """Title, meaning and value in percent of every score over the pooled matrix."""
     found = metrics.summary(record.confusion, record.train_pixels)
     return [(COLUMNS[key].title, COLUMNS[key].meaning, 100 * found[key]) for key in COLUMNS if key in found]
+
+
+def fine_lines(run: Run) -> list[tuple[str, str, float]]:
+    """The same of the scores over images, boundaries and confidences, as far as the run has them."""
+    keys = (*metrics.IMAGE_AVERAGES, *FINE)
+    found = [(COLUMNS[key], run.value(key)) for key in keys]
+    return [(column.title, f"{column.meaning}, {column.unit}", value) for column, value in found if value == value]
 
 
 def confusion_rows(record: Record) -> Markup:

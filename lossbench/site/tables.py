@@ -61,7 +61,7 @@ def heat_map(board: Board) -> HeatMap:
     """IoU of every loss and class. A shade is a fifth of the scale: the 90th percentile of the differences, so that one
     loss that failed does not make the others white."""
     block = board.block
-    gains = [{name: pair for name, pair in class_gains(row, board)} for row in block.rows]
+    gains = [dict(class_gains(row, board)) for row in block.rows]
     sizes = sorted(abs(pair.mean) for found in gains for pair in found.values())
     scale = max(sizes[int(0.9 * (len(sizes) - 1))], 0.5) if sizes else 1.0
     columns = class_columns(block)

@@ -63,13 +63,12 @@
           hovertemplate: `${plain(short(loss.l))}<br>%{text}: %{y:+.2f}%{customdata} points<extra></extra>`,
         };
       });
-      const reach = chosen().filter((i) => i !== data.reference).flatMap((i) => mean[i]).filter((v) => v !== null).map(Math.abs).sort((a, b) => a - b);
-      const limit = reach.length ? Math.min(1.15 * reach.at(-1), 8 * Math.max(reach[reach.length >> 1], 0.5)) + 1 : 1;
-      const low = Math.min(...reach.length ? chosen().filter((i) => i !== data.reference).flatMap((i) => mean[i].filter((v) => v !== null)) : [0]);
-      const high = Math.max(...reach.length ? chosen().filter((i) => i !== data.reference).flatMap((i) => mean[i].filter((v) => v !== null)) : [0]);
+      // All means are in the frame; an interval that dwarfs them is cut.
+      const means = chosen().filter((i) => i !== data.reference).flatMap((i) => mean[i]).filter((v) => v !== null);
+      const low = Math.min(-1, ...means), high = Math.max(1, ...means), pad = 0.12 * (high - low);
       return [traces, layout({
         xaxis: axis("share of the training pixels (%, log scale)", { type: "log", zeroline: false }),
-        yaxis: axis(`ΔIoU to ${plain(short(losses[data.reference].l))} (points)`, { range: [Math.max(-limit, Math.min(low * 1.3 - 1, -1)), Math.min(limit, Math.max(high * 1.3 + 1, 1))], zerolinewidth: 2 }),
+        yaxis: axis(`ΔIoU to ${plain(short(losses[data.reference].l))} (points)`, { range: [low - pad, high + pad], zerolinewidth: 2 }),
       })];
     },
     pareto() {
