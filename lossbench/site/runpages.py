@@ -132,6 +132,7 @@ def render_run(record: Record, task: Task, frame: Mapping[str, Any]) -> str:
         phases=runview.phases(record),
         protocol=protocol(record),
         provenance=runview.provenance_lines(record),
+        origin=runview.origin(record),
         diagnostics=runview.diagnostic_lines(record),
         figure=data,
     )

@@ -159,6 +159,16 @@ def provenance_lines(record: Record) -> list[tuple[str, str]]:
     ]
 
 
+def origin(record: Record) -> dict[str, str]:
+    """Command, suite and commit as a record states them; empty where it does not."""
+    facts = record.provenance
+    found = {key: _text(facts.get(key)) for key in ("command", "suite")}
+    git = facts.get("git")
+    if isinstance(git, Mapping):
+        found["commit"] = _text(git.get("commit")) + (", with uncommitted changes" if git.get("dirty") else "")
+    return {"commit": "", **found}
+
+
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_text(item)}" for key, item in value.items() if item not in (None, ""))

@@ -1,0 +1,205 @@
+"""The report without a browser: what is written and said, and that nothing in a record becomes markup or a path."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pytest
+
+from lossbench.cli import main as entry
+from lossbench.site.mathml import mathml
+from lossbench.site.write import MARKER
+from lossbench.store import Store
+from tests.factories import put
+from tests.site.conftest import make
+
+
+class Links(HTMLParser):
+    """Targets of links and sources, ids, and the text of cells that hold numbers."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.ids: set[str] = set()
+        self.scripts = 0
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.scripts += tag == "script"
+        if found.get("id"):
+            self.ids.add(str(found["id"]))
+        self.targets += [str(found[key]) for key in ("href", "src") if found.get(key) is not None]
+
+
+def pages(site: Path) -> list[Path]:
+    return sorted(site.rglob("*.html"))
+
+
+def test_every_kind_of_page_is_there(site: Path) -> None:
+    assert (site / "index.html").is_file()
+    assert len(list((site / "blocks").iterdir())) == 5
+    assert len(list((site / "runs").iterdir())) == 18 + 8 + 1 + 1 + 1 + 4
+    assert {file.stem for file in (site / "losses").iterdir()} >= {"ce", "cdfl", "mine"}
+    assert len(list((site / "dials").iterdir())) == 1
+    assert {file.name for file in (site / "assets").iterdir()} >= {"plotly.min.js", "site.css", "site.js"}
+
+
+def test_every_link_stays_inside_and_leads_somewhere(site: Path) -> None:
+    parsed = {page: Links(page) for page in pages(site)}
+    for page, links in parsed.items():
+        for target in links.targets:
+            address = urlparse(target)
+            assert not address.scheme, target
+            assert not address.netloc, target
+            goal = (page.parent / unquote(address.path)).resolve() if address.path else page
+            assert goal.is_relative_to(site.resolve()), target
+            assert goal.is_file(), f"{page}: {target}"
+            if address.fragment and goal.suffix == ".html":
+                assert address.fragment in parsed[site / goal.relative_to(site.resolve())].ids, f"{page}: {target}"
+
+
+def test_text_from_records_is_only_text(site: Path) -> None:
+    for page in pages(site):
+        text = page.read_text(encoding="utf-8")
+        assert "alert(1)</script>" not in text.replace("&lt;/script&gt;", ""), page
+        assert "49" not in text or "{{7*7}}" in text or "7*7" not in text
+    board = (site / "blocks").glob("streets-fcn-timm*.html")
+    assert "&lt;script&gt;alert(1)" in next(board).read_text(encoding="utf-8")
+    for data in (site / "data").iterdir():
+        assert data.name.replace("-", "").replace(".", "").isalnum()
+
+
+def test_the_numbers_are_the_leaderboards(site: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.run(["leaderboard", "--results", str(results), "--dataset", "streets", "--json"]) == 0
+    block = next(b for b in json.loads(capsys.readouterr().out)["blocks"] if b["dataset"] == "streets")
+    page = next(file for file in (site / "blocks").iterdir() if file.name.startswith("streets-fcn-timm")).read_text()
+    for row in block["rows"]:
+        assert f"<b>{row['scores']['miou']['mean']:.2f}</b>" in page
+    stored = json.loads(next((site / "data").glob("streets-fcn-timm*.json")).read_text())
+    assert [r["loss"] for r in stored["blocks"][0]["rows"]] == [r["loss"] for r in block["rows"]]
+
+
+def test_what_is_odd_is_said(site: Path) -> None:
+    board = next((site / "blocks").glob("streets-fcn-timm*.html")).read_text()
+    assert "1 diverged" in board
+    assert "stale" in board
+    index = (site / "index.html").read_text()
+    assert "lacks seeds 1, 2" in index
+    assert "No run of the reference ce: no differences." in index
+    run = next(page for page in (site / "runs").iterdir() if "loss nan at step 7" in page.read_text()).read_text()
+    assert "Diverged." in run
+    assert "--suite" in run
+
+
+def test_the_same_records_make_the_same_bytes(site: Path, results: Path, tmp_path: Path) -> None:
+    assert make(results, tmp_path / "again") == 0
+    ours, theirs = (
+        {f.relative_to(d): f.read_bytes() for f in d.rglob("*") if f.is_file()} for d in (site, tmp_path / "again")
+    )
+    assert ours == theirs
+
+
+def test_the_clock_can_be_fixed(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert entry.run(["report", "--results", str(results), "--out", str(tmp_path / "a"), "--runs", "0"]) == 0
+    assert "1970-01-02 00:00 UTC" in (tmp_path / "a" / "index.html").read_text()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "noon")
+    assert entry.run(["report", "--results", str(results), "--out", str(tmp_path / "a")]) == 2
+
+
+def test_a_report_is_replaced_and_nothing_else(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert make(results, out) == 0
+    (out / "mine.txt").write_text("kept")
+    gone = next((out / "runs").iterdir())
+    assert make(results, out, "--dataset", "context") == 0
+    assert not gone.exists()
+    assert (out / "mine.txt").read_text() == "kept"
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter.tex").write_text("words")
+    assert make(results, other) == 2
+    assert "holds other things than a report (chapter.tex)" in capsys.readouterr().err
+    (other / MARKER).write_text(json.dumps({"files": ["../out/index.html", "/etc/passwd", 3]}))
+    assert make(results, other, "--runs", "0") == 0
+    assert (out / "index.html").is_file()
+
+
+def test_run_pages_can_be_few_or_none(results: Path, tmp_path: Path) -> None:
+    assert make(results, tmp_path / "few", "--runs", "12") == 0
+    made = list((tmp_path / "few" / "runs").iterdir())
+    assert 0 < len(made) <= 15  # at least one a row
+    assert "have a page of their own" in (tmp_path / "few" / "index.html").read_text()
+    assert make(results, tmp_path / "none", "--runs", "0") == 0
+    assert not (tmp_path / "none" / "runs").exists()
+
+
+def test_a_damaged_record_costs_its_own_page(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(results, copy)
+    victim = next((copy / "records").rglob("focal-s0-*.json"))
+    victim.write_text(victim.read_text()[:100])
+    assert make(copy, tmp_path / "out") == 0
+    assert victim.name in capsys.readouterr().err
+    assert victim.name in (tmp_path / "out" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("options", [["--runs", "-1"], ["--equivalence", "0"], ["--dataset", "nothing"]])
+def test_wrong_use(results: Path, tmp_path: Path, options: list[str]) -> None:
+    assert make(results, tmp_path / "out", *options) == 2
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_no_records(tmp_path: Path) -> None:
+    assert make(tmp_path / "nothing", tmp_path / "out") == 2
+
+
+def test_a_margin_marks_what_is_the_same(results: Path, tmp_path: Path) -> None:
+    assert make(results, tmp_path / "out", "--equivalence", "30", "--runs", "0") == 0
+    board = next((tmp_path / "out" / "blocks").glob("streets-fcn-timm*.html")).read_text()
+    assert "same within the margin" in board
+
+
+def test_a_suite_says_what_it_lacks(tmp_path: Path) -> None:
+    put(Store(tmp_path / "results"))
+    assert make(tmp_path / "results", tmp_path / "out", "--suite", "quickstart") == 0
+    assert "Cells of the suite quickstart without a run" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_the_extra_is_asked_for_by_name(results: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['plotly'] = None; sys.modules['plotly.offline'] = None\n"
+        "from lossbench.cli.main import run\n"
+        f"sys.exit(run(['report', '--results', {str(results)!r}, '--out', {str(tmp_path / 'o')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "pip install 'lossbench[report]'" in done.stderr
+
+
+def test_torch_is_never_imported(results: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom lossbench.cli.main import run\n"
+        f"run(['report', '--results', {str(results)!r}, '--out', {str(tmp_path / 'o')!r}])\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_formulas_are_mathml_and_unknown_ones_an_error() -> None:
+    made = mathml(r"L = \frac{1}{N} \sum_i^N {(p_{y_i})}^2")
+    assert made.count("<mfrac>") == 1
+    assert "<munderover>" in made
+    for wrong in (r"\unknown", "{", "_x", r"\frac{1}", r"\text x"):
+        with pytest.raises(ValueError):
+            mathml(wrong)
+    assert "&lt;" in mathml("a < b")
