@@ -21,7 +21,7 @@ from benchmarks.measure import Options, Row, Spread, Table, host
 
 GROUPS = ("losses", "cdfl", "metrics", "data", "startup", "leaderboard", "sweep")
 #: Those that run only when named: minutes, and kept in a report of their own.
-LONG = ("scale", "verify", "resampling")
+LONG = ("scale", "verify", "resampling", "report")
 
 
 def main() -> int:

@@ -23,7 +23,9 @@ from lossbench.statistics import CONFIDENCE
 Floats = NDArray[np.float64]
 #: Below this a critical difference says more of the number of blocks than of the losses.
 FEWEST_BLOCKS = 5
-_RESAMPLES = 5000
+#: Fewest and most resamples; with many seeds fewer do.
+_RESAMPLES = (200, 5000)
+_SEEDS_DRAWN = 400_000
 _SEED = 20_221_125
 
 
@@ -239,9 +241,13 @@ def interquartile_mean(values: Floats) -> Floats:
     return mean
 
 
-def probability_of_improvement(ours: Floats, theirs: Floats) -> Floats:
-    """P(X > Y) + P(X = Y) / 2 over all pairs of runs along the last axis (the Mann-Whitney statistic)."""
-    wins: Floats = (np.sign(ours[..., :, None] - theirs[..., None, :]) / 2 + 0.5).mean(axis=(-2, -1))
+def probability_of_improvement(ours: Floats, theirs: Floats) -> float:
+    """P(X > Y) + P(X = Y) / 2 over all pairs of runs (the Mann-Whitney statistic)."""
+    return float(_wins(ours, theirs).mean())
+
+
+def _wins(ours: Floats, theirs: Floats) -> Floats:
+    wins: Floats = np.sign(ours[:, None] - theirs) / 2 + 0.5
     return wins
 
 
@@ -256,19 +262,24 @@ def _resampled(relative: Sequence[Floats], reference: int) -> tuple[list[Range],
     """Interquartile mean and probability of improvement of each loss, with percentile intervals of a bootstrap that
     draws seeds within each block (stratified), the same for all losses."""
     generator = np.random.default_rng(_SEED)
-    losses = relative[0].shape[1]
-    drawn = [found[generator.integers(0, len(found), (_RESAMPLES, len(found)))] for found in relative]
+    number = int(np.clip(_SEEDS_DRAWN // max(map(len, relative)), *_RESAMPLES))
+    drawn = [generator.integers(0, len(found), (number, len(found))) for found in relative]
+    # How often each seed is drawn: over all pairs of drawn runs, wins are a quadratic form in these numbers.
+    times = [
+        np.stack([np.bincount(row, minlength=len(found)) for row in rows]) / len(found)
+        for rows, found in zip(drawn, relative, strict=True)
+    ]
     tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
     iqm, improvement = [], list[Range | None]()
-    for loss in range(losses):
+    for loss in range(relative[0].shape[1]):
         value = float(interquartile_mean(np.concatenate([found[:, loss] for found in relative])))
-        spread = interquartile_mean(np.concatenate([found[..., loss] for found in drawn], axis=1))
-        iqm.append(Range(value, *np.quantile(spread, tails).tolist()))
+        each = [found[rows, loss] for found, rows in zip(relative, drawn, strict=True)]
+        iqm.append(Range(value, *np.quantile(interquartile_mean(np.concatenate(each, axis=1)), tails).tolist()))
         if loss == reference:
             improvement.append(None)
             continue
-        pairs = [(found[..., loss], found[..., reference]) for found in relative]
-        chance = float(np.mean([probability_of_improvement(*pair) for pair in pairs]))
-        spread = np.mean([probability_of_improvement(f[..., loss], f[..., reference]) for f in drawn], axis=0)
+        wins = [_wins(found[:, loss], found[:, reference]) for found in relative]
+        chance = float(np.mean([each.mean() for each in wins]))
+        spread = np.mean([((w @ m) * w).sum(axis=1) for w, m in zip(times, wins, strict=True)], axis=0)
         improvement.append(Range(chance, *np.quantile(spread, tails).tolist()))
     return iqm, improvement

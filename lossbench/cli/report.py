@@ -22,7 +22,9 @@ def report(
     out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder to write; an earlier report is replaced.")],
     dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
     backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
-    reference: Annotated[str, Option(help="Loss that differences and time ratios refer to.")] = "ce",
+    reference: Annotated[
+        str, Option("--reference", "--versus", help="Loss that differences and time ratios refer to.")
+    ] = "ce",
     equivalence: Annotated[
         float | None,
         Option(metavar="MARGIN", help="Mark losses within ± this many points as the same.", show_default=False),
