@@ -20,6 +20,7 @@ from lossbench.statistics import Description, Paired, describe, median, paired_d
 
 if TYPE_CHECKING:
     from lossbench.published import PublishedTable
+    from lossbench.tuning.board import RowTuning
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Row:
     runs: Runs
     reference: Row | None = None
     margin: float | None = None
+    #: Of the tuned track: what was chosen, and what it gained.
+    tuning: RowTuning | None = None
     _described: dict[str, Description] = field(default_factory=dict, init=False, repr=False, compare=False)
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _medians: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -180,6 +183,8 @@ class Block:
     sort: str
     notes: list[str] = field(default_factory=list)
     published: list[PublishedTable] = field(default_factory=list)
+    #: "as is" or "tuned" where there are both.
+    track: str = ""
 
     @property
     def dataset_name(self) -> str:
@@ -201,7 +206,8 @@ class Block:
 
     @property
     def title(self) -> str:
-        return f"{self.dataset} / {self.backbone}" + (f" ({self.variant})" if self.variant else "")
+        track = f", {self.track}" if self.track else ""
+        return f"{self.dataset} / {self.backbone}{track}" + (f" ({self.variant})" if self.variant else "")
 
     @property
     def margin(self) -> float | None:
