@@ -147,6 +147,8 @@ class Cell:
     loss: Component
     seed: int
     protocol: Protocol
+    #: What tells a trial or a tuned cell from others of its path, for people: presentation only.
+    note: str = field(default="", compare=False)
 
     @property
     def components(self) -> dict[Kind, Component]:
@@ -154,9 +156,14 @@ class Cell:
         return {"dataset": self.dataset, "backbone": self.backbone, "loss": self.loss}
 
     @property
-    def name(self) -> str:
-        """Human name, matched by `overrides:` and `exclude:` globs: dataset/backbone/loss/seed0."""
+    def path(self) -> str:
+        """What `overrides:` and `exclude:` globs match: dataset/backbone/loss/seed0."""
         return f"{self.dataset.label}/{self.backbone.label}/{self.loss.label}/seed{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """Human name: the path and the note."""
+        return f"{self.path} {self.note}" if self.note else self.path
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from lossbench.selection import fits, matches
 from lossbench.standings import COLUMNS, Block, Row
 from lossbench.store import StoredRecord
 from lossbench.tabulate import tabulate
+from lossbench.tuning.tracks import AS_IS, track_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +47,7 @@ def build(
     reference: str = "ce",
     stale: Stale | None = None,
     include_stale: bool = True,
+    track: str = AS_IS,
 ) -> list[Block]:
     """Blocks of comparable rows, the blocks by name, the rows best first.
 
@@ -57,10 +59,14 @@ def build(
         reference: the loss that differences and time ratios refer to, by label or by name.
         stale: why a record is stale, e.g. `provenance.stale_reasons` with registries bound.
         include_stale: False leaves stale runs out altogether.
+        track: whose runs. (`tuning.board.build_tracks` builds those of several.)
 
     Raises UnknownNameError for an unknown `sort`.
     """
     table = records if isinstance(records, RunTable) else _table_of(records)
+    of_track = [track_of(condition.cell["protocol"]) == track for condition in table.conditions]
+    if not all(of_track):
+        table = table.take(np.flatnonzero(np.array(of_track)[table.condition]))
     found = parts(table, stale)
     if not include_stale:
         found = [part for part in found if not part.stale]

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 #: Marks a field that came after the first records: at its default it is no part of a cell's identity, so that those
 #: records stay the cells they are.
 LATER: dict[str, JsonValue] = {"later": True}
+#: Set by lossbench, where a suite has a `tune:`; never by hand.
+SET_BY_TUNING = ("holdout", "holdout_seed", "tuned")
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -69,6 +71,19 @@ class Protocol(BaseModel):
     )
     train_split: str = "train"
     eval_split: str = "val"
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="of a trial: share of the training images that are scored instead of trained on",
+        json_schema_extra=LATER,
+    )
+    holdout_seed: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="of a trial: which images are held out", json_schema_extra=LATER
+    )
+    tuned: dict[str, JsonValue] | None = Field(
+        default=None,
+        description="of the tuned track: the whole search that chose the settings of this cell",
+        json_schema_extra=LATER,
+    )
 
     def identity(self) -> dict[str, Any]:
         """What of the protocol is part of a cell's identity, as JSON: every field, but later ones at their default."""
@@ -85,4 +100,6 @@ class Protocol(BaseModel):
             raise ValueError(f"scale must be [low, high], got {self.scale}")
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr ({self.min_lr}) is above lr ({self.lr})")
+        if self.holdout is not None and self.eval_split != self.train_split:
+            raise ValueError("a hold-out is a part of the training split: eval_split must be train_split")
         return self

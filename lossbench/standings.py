@@ -22,6 +22,7 @@ from lossbench.statistics import Description, Paired, describe, median, paired_d
 if TYPE_CHECKING:
     from lossbench.bootstrap import Interval
     from lossbench.published import PublishedTable
+    from lossbench.tuning.board import RowTuning
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Row:
     significance: Significance | None = None
     miou_interval: Interval | None = None
     delta_interval: Interval | None = None
+    #: Of the tuned track: what was chosen, and what it gained.
+    tuning: RowTuning | None = None
     _described: dict[str, Description] = field(default_factory=dict, init=False, repr=False, compare=False)
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _medians: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -199,6 +202,8 @@ class Block:
     published: list[PublishedTable] = field(default_factory=list)
     test: Test | None = None
     resamples: int | None = None
+    #: "as is" or "tuned" where there are both.
+    track: str = ""
 
     @property
     def dataset_name(self) -> str:
@@ -220,7 +225,8 @@ class Block:
 
     @property
     def title(self) -> str:
-        return f"{self.dataset} / {self.backbone}" + (f" ({self.variant})" if self.variant else "")
+        track = f", {self.track}" if self.track else ""
+        return f"{self.dataset} / {self.backbone}{track}" + (f" ({self.variant})" if self.variant else "")
 
     @property
     def margin(self) -> float | None:

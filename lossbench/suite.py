@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -24,14 +24,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lossbench.cells import Cell, Component
+from lossbench.cells import Cell, Component, canonical_json
 from lossbench.errors import ConfigError, ParameterError, did_you_mean
 from lossbench.paths import expand
-from lossbench.protocol import Protocol
+from lossbench.protocol import SET_BY_TUNING, Protocol
 from lossbench.registry import Kind, Plugin, Registry, all_registries, scan_file
 from lossbench.signatures import Param
 from lossbench.suite_schema import ComponentSpec, OverrideSpec, Problems, Resources, SuiteSpec
 from lossbench.terms import given_in_terms
+from lossbench.tuning.reading import check_searches, read_tune
+from lossbench.tuning.search import CellScore, Known, Search, Tune, known_cells
 from lossbench.yamlfile import YamlDocument, YamlPath, read_yaml, scalar_hint
 
 #: The key of a suite that lists each kind.
@@ -68,6 +70,7 @@ class Suite:
     resources: Resources
     plugin_files: tuple[Path, ...]
     registries: Mapping[Kind, Registry] = field(repr=False)
+    tune: Tune | None = None
 
     def cells(self) -> list[Cell]:
         """All cells: dataset, backbone, seed, loss, the last fastest, so that a run cut short leaves complete
@@ -78,16 +81,35 @@ class Suite:
         """The suite's resources with those of every matching override on top, in order."""
         resources = self.resources
         for override in self.overrides:
-            if matches(cell.name, override.match):
+            if matches(cell.path, override.match):
                 resources = resources.model_copy(update=override.resources.model_dump(exclude_unset=True))
         return resources
+
+    def known(self, score: CellScore) -> Known:
+        """The cells that are known given the records: without `tune:`, all."""
+        return known_cells(self._cells, self.searches(), score)
+
+    def searches(self) -> list[Search]:
+        """The search of each dataset, backbone and loss that has cells; none without `tune:`. Its protocol is that of a
+        cell with the first trial seed, overrides applied."""
+        groups: dict[str, list[Cell]] = {}
+        for cell in self._cells if self.tune else ():
+            groups.setdefault(canonical_json([part.identity for part in cell.components.values()]), []).append(cell)
+        return [self._search(members) for members in groups.values()]
+
+    def _search(self, cells: Sequence[Cell]) -> Search:
+        assert self.tune is not None
+        first = replace(cells[0], seed=self.tune.seeds[0])
+        applied = tuple(i for i, override in enumerate(self.overrides) if matches(first.path, override.match))
+        protocol = self._overridden(applied)
+        return Search(self.tune, first.dataset, first.backbone, first.loss, protocol, tuple(cells))
 
     @cached_property
     def _cells(self) -> tuple[Cell, ...]:
         protocols: dict[tuple[int, ...], Protocol] = {}
         unique: dict[str, Cell] = {}
         for cell in self._product():
-            name = cell.name
+            name = cell.path
             if any(matches(name, pattern) for pattern in self.exclude):
                 continue
             applied = tuple(i for i, override in enumerate(self.overrides) if matches(name, override.match))
@@ -195,8 +217,14 @@ class _Reader:
             )
             for kind, section in SECTIONS.items()
         }
+        self._check_free(("protocol",), spec.protocol.model_fields_set)
         for index, override in enumerate(spec.overrides):
+            self._check_free(("overrides", index, "protocol"), override.protocol)
             self._check_override(index, override, spec.protocol)
+        self.problems.stop()
+        tune = (
+            None if spec.tune is None else read_tune(spec.tune, components["loss"], registries["loss"], self.problems)
+        )
         self.problems.stop()
         suite = Suite(
             name=spec.name or self.document.file.stem,
@@ -212,8 +240,11 @@ class _Reader:
             resources=spec.resources,
             plugin_files=files,
             registries=registries,
+            tune=tune,
         )
         self._check_cells(suite)
+        self.problems.stop()
+        check_searches(suite.searches(), suite.seeds, self.problems)
         self.problems.stop()
         return suite
 
@@ -304,6 +335,10 @@ class _Reader:
     def _absolute(self, path: Path) -> Path:
         return Path(os.path.normpath(self.folder / expand(path)))
 
+    def _check_free(self, path: YamlPath, keys: Iterable[str]) -> None:
+        for key in sorted(set(keys) & set(SET_BY_TUNING)):
+            self.problems.add((*path, key), f"'{key}' is set by lossbench", "write a `tune:` in the suite", key=True)
+
     def _check_override(self, index: int, override: OverrideSpec, base: Protocol) -> None:
         """Each field by itself; how the fields go together is checked per cell."""
         try:
@@ -312,7 +347,7 @@ class _Reader:
             self.problems.add_schema(error, ("overrides", index, "protocol"), fields_only=True)
 
     def _check_cells(self, suite: Suite) -> None:
-        names = list(dict.fromkeys(cell.name for cell in suite._product()))
+        names = list(dict.fromkeys(cell.path for cell in suite._product()))
         patterns: list[tuple[YamlPath, str]] = [
             *((("overrides", i, "match"), override.match) for i, override in enumerate(suite.overrides)),
             *((("exclude", i), pattern) for i, pattern in enumerate(suite.exclude)),

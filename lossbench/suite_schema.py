@@ -18,7 +18,8 @@ from pydantic import (
 )
 
 from lossbench.errors import ConfigError, did_you_mean
-from lossbench.protocol import Protocol
+from lossbench.protocol import SET_BY_TUNING, Protocol
+from lossbench.tune_schema import DimensionSpec, TuneSpec
 from lossbench.yamlfile import YamlDocument, YamlPath, scalar_hint
 
 _MAX_SEEDS = 1000
@@ -144,6 +145,7 @@ class SuiteSpec(BaseModel):
     exclude: list[str] = []
     resources: Resources = Resources()
     plugins: list[str] = []
+    tune: TuneSpec | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -225,7 +227,9 @@ class Problems:
 def _fields_of(path: YamlPath, document: type[BaseModel]) -> list[str]:
     """The keys allowed beside the one at `path` of a document."""
     if "protocol" in path[:-1]:
-        return list(Protocol.model_fields)
+        return [name for name in Protocol.model_fields if name not in SET_BY_TUNING]
+    if path[0] == "tune" and len(path) > 1:
+        return list((TuneSpec if len(path) == 2 else DimensionSpec).model_fields)
     if "resources" in path[:-1]:
         return list(Resources.model_fields)
     model = OverrideSpec if path[0] == "overrides" and len(path) > 1 else document

@@ -17,10 +17,12 @@ def cancel(suite: SuiteArgument, results: ResultsOption = DEFAULT_RESULTS, plugi
     """
     from lossbench.execution.slurm_queue import RUNNING, alive, pass_on, states
     from lossbench.execution.submission import Ask, submissions
+    from lossbench.history import StoreHistory
     from lossbench.suite import load_suite
 
-    cells = [cell.id for cell in load_suite(suite, plugins=plugin or ()).cells()]
-    found = submissions(open_store(results).root.absolute(), cells)
+    loaded, store = load_suite(suite, plugins=plugin or ()), open_store(results)
+    cells = loaded.known(StoreHistory(store, loaded.registries).miou).cells if loaded.tune else loaded.cells()
+    found = submissions(store.root.absolute(), [cell.id for cell in cells])
     known = states(item.job for item in found.values())
     if known is None:
         raise SetupError("Slurm does not answer: squeue is missing or fails", hint="try it where `squeue` works")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from lossbench.cli.arguments import Option
-from lossbench.cli.common import DEFAULT_RESULTS, PluginOption, ResultsOption, open_store, registries
+from lossbench.cli.common import DEFAULT_RESULTS, PluginOption, ResultsOption, choose, open_store, registries
 from lossbench.errors import ConfigError, SetupError
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ def leaderboard(
             show_default=False,
         ),
     ] = None,
+    track: Annotated[
+        str, Option(metavar="TRACK", help="as-is, tuned (see `lossbench tuning`), or all.", show_default=True)
+    ] = "all",
     per_class: Annotated[bool, Option("--per-class", help="Add the IoU of every class.")] = False,
     runs: Annotated[bool, Option("--runs", help="One row per run instead of one per loss.")] = False,
     fresh: Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
@@ -120,6 +123,7 @@ def leaderboard(
     from lossbench.provenance import stale_reasons
 
     chosen = _format(format, json)
+    choose(track, ("as-is", "tuned", "all"), "track")
     if no_index and trust_index:
         raise ConfigError("--no-index and --trust-index contradict each other", hint="give one of them, or neither")
     _check_margin(equivalence, runs=runs)
@@ -135,13 +139,15 @@ def leaderboard(
         _need_records(table, patterns, results)
     write = partial(_write, output=output)
     if runs:
-        _write_runs(_shown(table, patterns, stale, fresh), stale, chosen, write)
+        _write_runs(_shown(table, patterns, stale, fresh, track), stale, chosen, write)
         return
-    from lossbench.leaderboard import build, column_keys
+    from lossbench.leaderboard import column_keys
+    from lossbench.tuning.board import build_tracks
 
     keys = column_keys(columns) if columns is not None else None
     # Of all records, not of those found: the reference may be a loss that --loss leaves out.
-    blocks = build(table, **patterns, sort=sort, reference=reference, stale=stale, include_stale=not fresh)
+    options = {**patterns, "sort": sort, "include_stale": not fresh}
+    blocks = build_tracks(table, track=track, reference=reference, stale=stale, **options)
     if equivalence is not None:
         for block in blocks:
             block.ask_tests(equivalence)
@@ -153,7 +159,7 @@ def leaderboard(
 
             ask_bootstrap(block, bootstrap)
     if not tables:
-        _need(blocks)
+        _need(blocks, fresh)
     alone: list[PublishedTable] = []
     if tables:
         from lossbench.published import attach
@@ -234,19 +240,22 @@ def _format(given: Format | None, json: bool) -> Format:
     return Format.json if json else given or Format.table
 
 
-def _shown(table: RunTable, patterns: Mapping[str, str], stale: Stale, fresh: bool) -> list[Run]:
-    """The runs that match all globs, read from their files."""
+def _shown(table: RunTable, patterns: Mapping[str, str], stale: Stale, fresh: bool, track: str) -> list[Run]:
+    """The runs of a track that match all globs, read from their files; trials are of none."""
     from lossbench.leaderboard import parts
     from lossbench.readmany import read_record
     from lossbench.runs import Run
     from lossbench.selection import matches, select
     from lossbench.store import StoredRecord
+    from lossbench.tuning.tracks import AS_IS, TUNED, track_of
 
-    rows = sorted(row for part in parts(table) if matches(part.condition, **patterns) for row in part.rows.tolist())
+    tracks = {"as-is": (AS_IS,), "tuned": (TUNED,)}.get(track, (AS_IS, TUNED))
+    wanted = [part for part in parts(table) if track_of(part.condition.cell["protocol"]) in tracks]
+    rows = sorted(row for part in wanted if matches(part.condition, **patterns) for row in part.rows.tolist())
     found = [StoredRecord(read_record(table.path(row)), table.path(row)) for row in rows]
-    runs = [Run(stored, tuple(stale(stored.record))) for stored in select(found, **patterns)]
+    runs = [Run(stored, tuple(stale(stored.record))) for stored in select(found, **patterns)] if found else []
     shown = [run for run in runs if not (fresh and run.stale)]
-    _need(shown)
+    _need(shown, fresh and bool(runs))
     return shown
 
 
@@ -271,7 +280,9 @@ def _write_runs(runs: Sequence[Run], stale: Stale, chosen: Format, write: Callab
         write(data.csv_text(rows) if chosen is Format.csv else data.json_text(rows))
 
 
-def _need(shown: Sequence[object]) -> None:
+def _need(shown: Sequence[object], fresh: bool) -> None:
+    if not shown and not fresh:
+        raise ConfigError("no matching run is of that track", hint="trials of a search: `lossbench tuning SUITE`")
     if not shown:
         raise ConfigError("every matching run is stale", hint="leave out --fresh to see them, or run the suite again")
 

@@ -50,15 +50,19 @@ def plan(
 
     loaded = load_suite(suite, plugins=plugin or ())
     history = StoreHistory(open_store(results), loaded.registries)
-    planned = make_plan(loaded.cells(), history)
+    known = loaded.known(history.miou)
+    planned = make_plan(known.cells, history)
     for line in history.warnings:
         warn(line)
-    on_gpus = make_plan(loaded.cells(), history, gpus_only=True)
+    on_gpus = make_plan(known.cells, history, gpus_only=True)
     hours = gpu_hours(on_gpus, lambda cell: _demand(loaded.resources_of(cell)))
     if json:
-        print_json(plan_json(loaded.name, planned, hours))
+        ahead = {"ahead": {"trials": known.trials, "finals": known.finals}} if loaded.tune else {}
+        print_json(plan_json(loaded.name, planned, hours) | ahead)
     else:
         print_plan(loaded.name, planned, hours)
+        if known.ahead:
+            stdout().print(f"{known.ahead}; they are not in the counts and times above", soft_wrap=True)
 
 
 def _demand(resources: Resources) -> tuple[float, float | None]:
@@ -96,16 +100,17 @@ def print_plan(name: str, planned: Sequence[PlannedCell], hours: GpuHours) -> No
     from rich.table import Table
 
     from lossbench.plan import STATES, summarise
+    from lossbench.tuning.tracks import title
 
     out = stdout()
     summary = summarise(planned)
     states = [state for state in STATES if state in summary.states]
     out.print(f"suite {name}: {len(planned)} cells", style="bold")
     by_setting = itertools.groupby(
-        sorted(planned, key=lambda item: (item.cell.dataset.label, item.cell.backbone.label)),
-        key=lambda item: (item.cell.dataset.label, item.cell.backbone.label),
+        sorted(planned, key=lambda item: (item.cell.dataset.label, item.cell.backbone.label, title(item.cell))),
+        key=lambda item: (item.cell.dataset.label, item.cell.backbone.label, title(item.cell)),
     )
-    for (dataset, backbone), items in by_setting:
+    for (dataset, backbone, track), items in by_setting:
         rows: dict[str, list[PlannedCell]] = {}
         for item in items:
             rows.setdefault(item.cell.loss.label, []).append(item)
@@ -119,7 +124,7 @@ def print_plan(name: str, planned: Sequence[PlannedCell], hours: GpuHours) -> No
             counts = Counter(item.state for item in cells)
             table.add_row(label, *(str(counts[state] or "") for state in states), _time_left(cells))
         out.print()
-        out.print(f"{dataset} / {backbone}", soft_wrap=True)
+        out.print(f"{dataset} / {backbone}{track}", soft_wrap=True)
         out.print(table)
     out.print()
     out.print(_total(planned))

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from lossbench.cells import Cell
     from lossbench.execution.base import Outcome, Request
     from lossbench.execution.suite_run import RunOptions
+    from lossbench.history import StoreHistory
     from lossbench.store import Store
     from lossbench.suite import Suite
+    from lossbench.tuning.search import CellScore, Known
 
 KEEPABLE = ("predictions", "weights")
 EXECUTORS = ("local", "slurm", "ray")
@@ -95,6 +98,7 @@ def run(
     from lossbench.execution import devices as device_names
     from lossbench.execution.executors import check_options
     from lossbench.execution.suite_run import RunOptions, exit_code
+    from lossbench.history import StoreHistory
     from lossbench.suite import load_suite
 
     for what in keep or ():
@@ -112,8 +116,6 @@ def run(
     request = _requests(loaded, site)
     store = open_store(results.absolute())
     store.ensure_writable()
-    cells = loaded.cells()
-    todo, rerun = _to_run(cells, loaded, store, rerun_stale=rerun_stale)
     options = RunOptions(
         results=store.root,
         data_root=find_data_root(data_root),
@@ -128,28 +130,46 @@ def run(
         checkpoint_every_s=checkpoint_every,
         keep=tuple(keep or ()),
         keep_images=keep_images,
-        rerun=rerun,
         suite=loaded.name,
         command=shlex.join(["lossbench", *sys.argv[1:]]),
     )
-    text = f"{loaded.name}: {len(cells)} cells, {len(cells) - len(todo)} done before, {len(todo)} to run"
-    stderr().print(text + (f"; {_place(options, len(todo))}" if todo else ""), soft_wrap=True)
-    if detach:
-        raise typer.Exit(_left(todo, loaded, options, request))
-    outcomes = _watched(todo, loaded, options, store, request)
-    _report(cells, outcomes, loaded, store)
+    outcomes: list[Outcome] = []
+    tried: set[str] = set()
+    while True:  # once, or with `tune:` again when the trials have shown what comes next
+        history = StoreHistory(store, loaded.registries)
+        known = loaded.known(_score(history, rerun_stale=rerun_stale))
+        todo, rerun = _to_run(known.cells, history, rerun_stale=rerun_stale, tell=not tried)
+        todo = [cell for cell in todo if cell.id not in tried]
+        if tried and not todo:
+            break
+        text = (
+            f"{loaded.name}: {len(known.cells)} cells, {len(known.cells) - len(todo)} done before, {len(todo)} to run"
+        )
+        place = f"; {_place(options, len(todo))}" if todo else ""
+        stderr().print(text + place + (f"; {known.ahead}" if known.ahead else ""), soft_wrap=True)
+        now = replace(options, rerun=rerun)
+        if detach:
+            raise typer.Exit(_left(todo, loaded, now, request, known.ahead))
+        outcomes += _watched(todo, loaded, now, store, request)
+        tried |= {cell.id for cell in todo}
+        if not todo or not loaded.tune or exit_code(outcomes) == 130:
+            break
+    known = loaded.known(_score(StoreHistory(store, loaded.registries)))
+    _report(known, outcomes, loaded, store)
     raise typer.Exit(exit_code(outcomes))
 
 
+def _score(history: StoreHistory, *, rerun_stale: bool = False) -> CellScore:
+    """The mIoU of a cell's record; of a stale one that is going to be made anew, none yet."""
+    return lambda cell: None if rerun_stale and history.stale_reasons(cell) else history.miou(cell)
+
+
 def _to_run(
-    cells: Sequence[Cell], suite: Suite, store: Store, *, rerun_stale: bool
+    cells: Sequence[Cell], history: StoreHistory, *, rerun_stale: bool, tell: bool
 ) -> tuple[list[Cell], frozenset[str]]:
     """Cells without a record. Those made by other code are named; with `rerun_stale` they run too, and their ids come
     second: their records are set aside when they can be made anew."""
-    from lossbench.history import StoreHistory
-
-    history = StoreHistory(store, suite.registries)
-    for line in history.warnings:
+    for line in history.warnings if tell else ():
         warn(line)
     todo, stale = [], []
     for cell in cells:
@@ -160,7 +180,7 @@ def _to_run(
     if stale and rerun_stale:
         chosen = {cell.id for cell in (*todo, *stale)}
         return [cell for cell in cells if cell.id in chosen], frozenset(cell.id for cell in stale)
-    if stale:
+    if stale and tell:
         reasons = sorted({reason for cell in stale for reason in history.stale_reasons(cell)})
         warn(f"{len(stale)} records were made by other code ({'; '.join(reasons)}); --rerun-stale makes them anew")
     return todo, frozenset()
@@ -177,7 +197,9 @@ def _place(options: RunOptions, cells: int) -> str:
     return describe(options.devices, capacity.usual, capacity.threads)
 
 
-def _left(cells: Sequence[Cell], suite: Suite, options: RunOptions, request: Callable[[Cell], Request]) -> int:
+def _left(
+    cells: Sequence[Cell], suite: Suite, options: RunOptions, request: Callable[[Cell], Request], ahead: str
+) -> int:
     """Submit the cells, say how to look after them, and return the exit code."""
     from lossbench.cli.prepare import decoding, tell
     from lossbench.execution.suite_run import exit_code, submit_cells
@@ -188,6 +210,8 @@ def _left(cells: Sequence[Cell], suite: Suite, options: RunOptions, request: Cal
         console.print(f"failed: {outcome.job.cell.name}: {outcome.error['message']}", style="red", soft_wrap=True)
     before = f", {left.before} were queued or running before" if left.before else ""
     console.print(f"{left.submitted} cells submitted{before}. To look: lossbench status {suite.file}", soft_wrap=True)
+    if ahead:
+        console.print(f"{ahead}: nobody waits for them here, so give this command again then", soft_wrap=True)
     return exit_code(left.failed)
 
 
@@ -229,19 +253,21 @@ def _requests(suite: Suite, site: Path | None) -> Callable[[Cell], Request]:
     return request
 
 
-def _report(cells: Sequence[Cell], outcomes: Sequence[Outcome], suite: Suite, store: Store) -> None:
+def _report(known: Known, outcomes: Sequence[Outcome], suite: Suite, store: Store) -> None:
     """The leaderboard of the suite's cells on stdout; what failed, and where everything lies, on stderr."""
     import numpy as np
 
-    from lossbench.leaderboard import build
     from lossbench.provenance import stale_reasons
+    from lossbench.tuning.board import build_tracks
     from lossbench.views.terminal import render
 
+    cells = known.cells
     wanted = np.array([int(cell.id, 16) for cell in cells], dtype=np.uint64)
     table = store.runs()[0]
     table = table.take(np.flatnonzero(np.isin(table.ids, wanted)))
-    if len(table):
-        render(build(table, stale=lambda record: stale_reasons(record, suite.registries)), stdout())
+    blocks = build_tracks(table, stale=lambda record: stale_reasons(record, suite.registries)) if len(table) else []
+    if blocks:
+        render(blocks, stdout())
     console = stderr()
     ends = Counter(
         "not started" if outcome.status == "interrupted" and not outcome.seconds else outcome.status
@@ -260,8 +286,10 @@ def _report(cells: Sequence[Cell], outcomes: Sequence[Outcome], suite: Suite, st
         log = group[0].job.spec.run_dir / "log.txt"
         if log.is_file():
             console.print(f"log: {log}", soft_wrap=True)
-    missing = len(cells) - len(table)
+    missing = len(cells) - len(table) + known.trials + known.finals
     remedy = "run again to go on" if not failures else "mend what failed and run again"
     counts = ", ".join(f"{count} {status}" for status, count in ends.items() if status != "done")
     state = f"{len(table)} of {len(cells)} cells done" + (f" ({counts}; {remedy})" if missing else "")
+    if known.ahead:
+        state += f"; {known.ahead}"
     console.print(f"{state}. Records: {store.records_dir}; logs: {store.root / 'runs'}", soft_wrap=True)

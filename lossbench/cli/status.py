@@ -37,13 +37,15 @@ def status(
     from lossbench.history import StoreHistory
     from lossbench.plan import make_plan
     from lossbench.suite import load_suite
+    from lossbench.tuning.tracks import title
 
     loaded = load_suite(suite, plugins=plugin or ())
     store = open_store(results)
     history = StoreHistory(store, loaded.registries)
     rows: list[dict[str, Any]] = []
     settings: dict[str, list[tuple[Cell, dict[str, Any]]]] = {}
-    for item in make_plan(loaded.cells(), history):
+    known = loaded.known(history.miou)
+    for item in make_plan(known.cells, history):
         miou = history.miou(item.cell)
         rows.append(
             {
@@ -56,9 +58,12 @@ def status(
                 "log": str(store.run_dir(item.cell.id) / "log.txt"),
             }
         )
-        settings.setdefault(f"{item.cell.dataset.label} / {item.cell.backbone.label}", []).append((item.cell, rows[-1]))
+        settings.setdefault(f"{item.cell.dataset.label} / {item.cell.backbone.label}{title(item.cell)}", []).append(
+            (item.cell, rows[-1])
+        )
     if json:
-        print_json({"suite": loaded.name, "cells": rows})
+        ahead = {"trials": known.trials, "finals": known.finals}
+        print_json({"suite": loaded.name, "cells": rows, **({"ahead": ahead} if loaded.tune else {})})
         return
     console = stdout()
     for setting, members in settings.items():
@@ -70,7 +75,8 @@ def status(
         if row["state"] == "failed":
             console.print(f"  log: {row['log']}", soft_wrap=True)
     done = sum(row["state"] in ("done", "stale") for row in rows)
-    console.print(f"{loaded.name}: {done} of {len(rows)} cells done", soft_wrap=True)
+    ahead_line = f"; {known.ahead}" if known.ahead else ""
+    console.print(f"{loaded.name}: {done} of {len(rows)} cells done{ahead_line}", soft_wrap=True)
 
 
 def _table(members: Sequence[tuple[Cell, Mapping[str, Any]]]) -> Table:
@@ -85,5 +91,6 @@ def _table(members: Sequence[tuple[Cell, Mapping[str, Any]]]) -> Table:
     for cell, row in members:
         share = f" {100 * row['progress']:.0f} %" if row["state"] in ("running", "interrupted") else ""
         score = "" if row["miou"] is None else f"{100 * row['miou']:.2f}"
-        table.add_row(cell.loss.label, str(cell.seed), row["state"] + share, score)
+        name = f"{cell.loss.label} {cell.note}" if cell.note else cell.loss.label
+        table.add_row(name, str(cell.seed), row["state"] + share, score)
     return table

@@ -20,7 +20,8 @@ from lossbench import metrics, provenance
 from lossbench.backbones.base import Backbone
 from lossbench.cells import Cell, canonical_json
 from lossbench.data.batches import TrainBatches
-from lossbench.data.cache import CachedSplit, open_split
+from lossbench.data.cache import CachedSplit
+from lossbench.data.holdout import open_parts, scored_part
 from lossbench.data.roots import dataset_root
 from lossbench.datasets.base import SegmentationDataset
 from lossbench.errors import SetupError
@@ -91,13 +92,10 @@ class CellRun:
             .get(cell.dataset.name)
             .build(cell.dataset.params, root=dataset_root(self.spec.data_root, cell.dataset.name))
         )
-        train, val = (
-            open_split(
-                dataset, split, cache_root=self.spec.cache_root, say=lambda message: print(message, flush=True)
-            ).hold()
-            for split in (protocol.train_split, protocol.eval_split)
+        splits = open_parts(
+            dataset, protocol, cache_root=self.spec.cache_root, say=lambda message: print(message, flush=True)
         )
-        splits = {protocol.train_split: train, protocol.eval_split: val}
+        train, val = splits[protocol.train_split], splits[scored_part(protocol)]
         made_by = {
             "protocol": lossbench.PROTOCOL,
             "code": self.code,

@@ -76,16 +76,15 @@ def prepare_data(
         decoding, say: told of the progress, see `open_split`.
 
     Returns:
-        The errors by dataset identity: those cells fail with it, all others run.
+        The errors by the keys of `_splits`: the cells that need such a split fail with it, all others run.
     """
     errors: dict[str, BaseException] = {}
     prepared: set[str] = set()
     for cell in cells:
-        key = canonical_json(cell.dataset.identity)
-        for split in (cell.protocol.train_split, cell.protocol.eval_split):
-            if key in errors or f"{key} {split}" in prepared:
+        for key, split in _splits(cell).items():
+            if key in prepared:
                 continue
-            prepared.add(f"{key} {split}")
+            prepared.add(key)
             try:
                 root = dataset_root(options.data_root, cell.dataset.name)
                 dataset = registries["dataset"].get(cell.dataset.name).build(cell.dataset.params, root=root)
@@ -94,6 +93,12 @@ def prepare_data(
             except (Exception, SystemExit) as error:  # whatever a plugin's dataset may raise ends its own cells
                 errors[key] = error
     return errors
+
+
+def _splits(cell: Cell) -> dict[str, str]:
+    """The splits a cell needs, by a key that is the same for all cells that need it."""
+    dataset = canonical_json(cell.dataset.identity)
+    return {f"{dataset} {split}": split for split in (cell.protocol.train_split, cell.protocol.eval_split)}
 
 
 def run_cells(
@@ -175,7 +180,7 @@ def _prepare(
     for cell, cell_code in zip(cells, code, strict=True):
         request = resources(cell)
         job = Job(cell, _spec(cell, options, request, cell_code), request)
-        error = errors.get(canonical_json(cell.dataset.identity)) or _refused(executor, cell, request)
+        error = next((errors[key] for key in _splits(cell) if key in errors), None) or _refused(executor, cell, request)
         if error is None:
             jobs.append(job)
         else:

@@ -37,6 +37,7 @@ def render_csv(
                 "dataset": block.dataset,
                 "backbone": block.backbone,
                 "variant": block.variant,
+                **({"track": block.track} if block.track else {}),
                 "loss": row.label,
                 "n": row.n,
                 "seeds": " ".join(map(str, row.seeds)),
@@ -56,6 +57,11 @@ def render_csv(
                 from lossbench.views import significance
 
                 line |= significance.csv_fields(block, row)
+            if row.tuning is not None:
+                from lossbench.tuning.space import shown
+
+                gain = None if row.tuning.gain is None else row.tuning.gain.mean
+                line |= {"chosen": shown(row.tuning.setting), "gain": gain, "at_edge": "; ".join(row.tuning.edges)}
             line |= {key: row.value(key) for key in _DERIVED[1:]}
             if per_class:
                 line |= {f"iou:{name}": row.class_iou(name).mean for name in block.class_names}
@@ -131,6 +137,7 @@ def _block(block: Block) -> dict[str, Any]:
         "dataset": block.dataset,
         "backbone": block.backbone,
         "variant": block.variant,
+        **({"track": block.track} if block.track else {}),
         "protocol": dict(block.protocol),
         "absent_class_rule": block.absent_class_rule,
         "reference": block.reference if block.has_reference else None,
@@ -170,6 +177,7 @@ def _row(row: Row, block: Block) -> dict[str, Any]:
         "delta": {key.strip("_") or "mean": value for key, value in _delta(row).items()} if row.delta else None,
         "time_ratio": row.time_ratio,
         **{key: row.value(key) for key in _DERIVED[2:]},
+        **({} if row.tuning is None else {"tuning": row.tuning.to_json()}),
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from lossbench.metrics import frequency_groups
 from lossbench.runs import Run
 from lossbench.standings import COLUMNS, Block, Row
+from lossbench.tuning.tracks import TUNED, track_of
 
 #: Always wanted, in this order; the first ones stay longest when the terminal is narrow.
 BASE = ("miou", "delta", "macc", "mprecision", "mrecall", "ms_per_step", "time_ratio")
@@ -213,7 +214,8 @@ def runs_grid(runs: Sequence[Run]) -> Grid:
     headers.append(Header("id", numeric=False))
     rows = []
     for run in runs:
-        status = run.record.status + (" ~" if run.stale else "")
+        tuned = ", tuned" if track_of(run.record.cell["protocol"]) == TUNED else ""
+        status = run.record.status + tuned + (" ~" if run.stale else "")
         line = [Entry(run.record.labels["loss"]), Entry(str(run.seed)), Entry(status)]
         line += [Entry(number(run.value(key), 1 if key == "ms_per_step" else 2)) for key in keys]
         rows.append([*line, Entry(run.record.id[:10])])
@@ -227,7 +229,8 @@ def protocol_line(block: Block) -> str:
     """The training protocol in one line; the full one is in every record."""
     p = block.protocol
     parts = [f"{p['iterations']} iterations", f"batch {p['batch_size']}", f"crop {p['crop'][0]}x{p['crop'][1]}"]
-    parts.append(f"{p['optimizer']} lr {p['lr']:g} {p['schedule']}")
+    rate = p["lr"] if isinstance(p["lr"], str) else f"{p['lr']:g}"  # a word where it differs from row to row
+    parts.append(f"{p['optimizer']} lr {rate} {p['schedule']}")
     if p["amp"] != "none":
         parts.append(str(p["amp"]))
     return ", ".join(parts)
