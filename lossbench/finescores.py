@@ -7,10 +7,11 @@ to the same; the figures are recomputed from them. Records from before have none
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lossbench import metrics
 
@@ -47,6 +48,47 @@ def scores(extra: Mapping[str, Any]) -> dict[str, float]:
     except (TypeError, ValueError, KeyError, OverflowError):
         return dict.fromkeys(FINE, math.nan)
     return found
+
+
+def problems(extra: Mapping[str, Any], confusion: NDArray[np.int64]) -> Iterator[str]:
+    """What cannot be in a record's extra counts, given its confusion matrix (C, C)."""
+    if odd := sorted(map(str, extra.keys() - {"boundary", "calibration"})):
+        yield f"extra_counts holds {odd[0]!r}, which no record has"
+    truth, found = confusion.sum(axis=1), confusion.sum(axis=0)
+    boundary = _counts(extra.get("boundary", np.zeros((len(truth), 3), int).tolist()), (len(truth), 3))
+    if boundary is None:
+        yield f"boundary counts must be {len(truth)} x 3 integers >= 0"
+    elif (boundary[:, [0, 2]].sum(axis=1) > truth).any() or (boundary[:, [0, 1]].sum(axis=1) > found).any():
+        yield "a class has more pixels on its boundary than it has"
+    if "calibration" in extra:
+        yield from _calibration_problems(extra["calibration"], confusion)
+
+
+def _calibration_problems(calibration: Any, confusion: NDArray[np.int64]) -> Iterator[str]:
+    names = ("pixels", "correct", "confidence")
+    given = calibration if isinstance(calibration, Mapping) else {}
+    pixels, correct, confidence = (_counts(given.get(name), (BINS,)) for name in names)
+    nll = given.get("nll")
+    if pixels is None or correct is None or confidence is None or type(nll) is not int or nll < 0:
+        yield f"calibration must hold {BINS} integers >= 0 of each of {', '.join(names)}, and nll, an integer >= 0"
+        return
+    if int(pixels.sum()) != int(confusion.sum()) or int(correct.sum()) != int(np.trace(confusion)):
+        yield "the pixels by confidence, or the correct ones, are not as many as those of the confusion matrix"
+    if (correct > pixels).any():
+        yield "a bin of confidence has more correct pixels than pixels"
+    unit, edges = confidence * CONFIDENCE_UNIT, np.arange(BINS + 1) / BINS
+    slack = pixels * 2 * CONFIDENCE_UNIT
+    if (unit < edges[:-1] * pixels - slack).any() or (unit > edges[1:] * pixels + slack).any():
+        yield "the confidences of a bin do not lie within it"
+
+
+def _counts(value: Any, shape: tuple[int, ...]) -> NDArray[np.int64] | None:
+    """Lists of integers >= 0 of that shape; None for anything else."""
+    rows = value if isinstance(value, list) else []
+    flat = [item for row in rows for item in (row if isinstance(row, list) else [row])]
+    if len(flat) != math.prod(shape) or not all(type(item) is int and 0 <= item < 2**62 for item in flat):
+        return None
+    return np.array(flat, dtype=np.int64).reshape(shape)
 
 
 def _calibration(counts: Mapping[str, Any]) -> dict[str, float]:

@@ -68,3 +68,54 @@ def test_the_worst_images(values: list[float]) -> None:
 
 def test_the_worst_5_percent_of_100_images_are_5() -> None:
     assert metrics.worst(range(100)) == 2
+
+
+CONFUSION = np.array([[30, 1, 1], [2, 4, 0], [1, 0, 1]])
+
+
+def sound() -> dict:
+    return {
+        "boundary": [[8, 1, 1], [2, 1, 2], [1, 0, 1]],
+        "calibration": {
+            "pixels": [0] * 14 + [40],
+            "correct": [0] * 14 + [35],
+            "confidence": [0] * 14 + [39 * 2**24],
+            "nll": 80 * 2**16,
+        },
+    }
+
+
+def test_sound_counts_have_no_problem() -> None:
+    assert list(finescores.problems(sound(), CONFUSION)) == []
+    assert list(finescores.problems({}, CONFUSION)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("other",), 1, "'other'"),
+        (("boundary", 0), [40, 0, 0], "more pixels on its boundary"),
+        (("boundary", 0), [1, 2], "3 x 3 integers"),
+        (("boundary", 1), [1, 2, -3], "3 x 3 integers"),
+        (("boundary",), None, "3 x 3 integers"),
+        (("calibration",), [], "calibration must hold"),
+        (("calibration", "nll"), 1.5, "calibration must hold"),
+        (("calibration", "pixels", 3), 1, "not as many"),
+        (("calibration", "correct", 14), 34, "not as many"),
+        (("calibration", "confidence", 14), 20 * 2**24, "do not lie within"),
+        (("calibration", "confidence", 14), 41 * 2**24, "do not lie within"),
+    ],
+)
+def test_what_cannot_be_is_found(path: tuple, value: object, said: str) -> None:
+    extra: dict = sound()
+    at = extra
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = value
+    assert any(said in message for message in finescores.problems(extra, CONFUSION))
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(max_size=3), lambda inner: st.lists(inner, max_size=4)))
+def test_nonsense_is_a_problem_and_no_crash(value: object) -> None:
+    for extra in ({"boundary": value}, {"calibration": value}, {"calibration": {"pixels": value}}):
+        assert list(finescores.problems(extra, CONFUSION))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lossbench.standings import Block
     from lossbench.store import Store
 
-KINDS = ("panels", "classes", "curves", "sweep", "ranks", "profile", "gain")
+KINDS = ("panels", "classes", "curves", "sweep", "ranks", "profile", "gain", "tuning")
 #: Options of one figure alone.
 _OWN = {
     "style": "classes", "parameter": "sweep", "metric": "sweep", "seed": "panels", "image": "panels",
@@ -46,7 +46,9 @@ class Style(StrEnum):
 
 
 def figure(
-    kind: Annotated[str, Argument(metavar="KIND", help="panels, classes, curves, sweep, ranks, profile or gain.")],
+    kind: Annotated[
+        str, Argument(metavar="KIND", help="panels, classes, curves, sweep, ranks, profile, gain or tuning.")
+    ],
     dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
     backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
     loss: Annotated[str, Option(help="Only losses that match this glob; several: a|b.", show_default=False)] = "*",
@@ -96,7 +98,8 @@ def figure(
     class, frequent classes first. curves: training loss and validation mIoU over the steps. sweep: scores over a
     parameter of the dataset. ranks: mean ranks over at least five datasets and backbones, with the critical difference.
     profile: the share of runs above a score. gain: IoU per class minus the reference's, along class frequency,
-    of the one loss that --loss names. Runs of different protocols are never mixed.
+    of the one loss that --loss names. tuning: every trial of a search, and the best of n. Runs of different protocols
+    are never mixed.
 
     \b
     Example:
@@ -123,6 +126,10 @@ def figure(
         format_of(output)  # before the work
     store = open_store(results)
     patterns = {"dataset": dataset, "backbone": backbone, "loss": loss}
+    if kind == "tuning":
+        drawing = _tuning(results, patterns, plugin, reference, width)
+        _save(drawing, kind, dataset.replace("*", "") or "all", output, json=json)
+        return
     blocks, warnings = read_blocks(results, patterns, fresh=fresh, plugin=plugin, reference=reference)
     for warning in warnings:
         warn(warning)
@@ -161,7 +168,27 @@ def figure(
             from lossbench.figures.make import make_curves
 
             draw = partial(make_curves, block, width=width, reference=reference)
-    drawing = draw()
+    _save(draw(), kind, name, output, json=json)
+
+
+def _tuning(
+    results: Path, patterns: Mapping[str, str], plugin: Sequence[Path] | None, reference: str, width: float
+) -> Drawing:
+    from lossbench.cli.tuning import read_groups
+    from lossbench.figures.make import make_tuning
+    from lossbench.tuning.curves import chosen_groups
+
+    groups, warnings = read_groups(None, results, plugin)
+    for warning in warnings:
+        warn(warning)
+    found = [group.ordered(reference) for group in chosen_groups(groups, **patterns)]
+    if len(found) != 1:
+        titles = "; ".join(group.title for group in found) or "none"
+        raise ConfigError(f"of which search? These match: {titles}", hint="choose with --dataset and --backbone")
+    return make_tuning(found[0], width=width)
+
+
+def _save(drawing: Drawing, kind: str, name: str, output: Path | None, *, json: bool) -> None:
     path = output or Path(f"{kind}-{re.sub(r'[^A-Za-z0-9_.=]+', '-', name).strip('-')}.png")
     drawing.save(path)
     if json:

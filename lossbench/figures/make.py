@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from lossbench.cells import short_hash
 from lossbench.contrast import contrast
 from lossbench.errors import ConfigError
-from lossbench.figures import classes, curves, gain, kept, panels, profile, ranks, sweep
+from lossbench.figures import classes, curves, gain, kept, panels, profile, ranks, sweep, tuning
 from lossbench.figures.choice import facts, label, unmarked
 from lossbench.figures.overlay import NARROW
 from lossbench.figures.saving import save
@@ -22,6 +22,8 @@ from lossbench.readmany import read_record
 from lossbench.standings import Block
 from lossbench.statistics import CONFIDENCE
 from lossbench.store import Store
+from lossbench.tuning.curves import Group
+from lossbench.tuning.space import shown
 from lossbench.views.grid import protocol_line
 
 
@@ -154,6 +156,20 @@ def make_gain(block: Block, *, width: float = PAPER_WIDTH) -> Drawing:
         "classes": {each.name: None if each.gain is None else each.gain.mean for each in found.classes},
     }
     return Drawing(figure, title, " ".join([lead, *facts(block)]), data, _ids([block]))
+
+
+def make_tuning(group: Group, *, width: float = PAPER_WIDTH) -> Drawing:
+    """Every trial of a search, and the expected best of n."""
+    with paper_style():
+        figure = tuning.draw(group, width=width)
+    title = f"Equal tuning on {group.dataset} / {group.backbone}"
+    lead = (
+        f"{title}: {group.budget}. Left: hold-out mIoU of every trial; cross: the loss as is, ring: the choice. Right: "
+    )
+    lead += "expected best of n trials (Dodge et al. 2019)."
+    data = {curve.loss: [[shown(trial.setting), trial.score] for trial in curve.trials] for curve in group.curves}
+    ids = sorted({run for curve in group.curves for trial in curve.trials for run in trial.ids})
+    return Drawing(figure, title, lead, data, ids)
 
 
 def make_panels(

@@ -22,6 +22,7 @@ from lossbench.site.runpages import Made, Task, chosen, make_pages
 from lossbench.site.svg import Axis, axis_labels, interval
 from lossbench.site.write import Folder
 from lossbench.store import Store
+from lossbench.tuning.tracks import TUNED
 from lossbench.views import data, latex
 from lossbench.views.grid import footer, protocol_line
 from lossbench.views.ranking import notes as ranking_notes
@@ -60,10 +61,11 @@ def write_report(site: Site, store: Store, losses: Registry, out: Path, wishes: 
 
 def _ranking(site: Site) -> Ranking | None:
     """Over all leaderboards; None with one, or where nothing can be ranked."""
-    if len(site.boards) < 2:
+    blocks = [board.block for board in site.boards if board.block.track != TUNED]  # whose rows are other losses
+    if len(blocks) < 2:
         return None
     try:
-        return rank([board.block for board in site.boards])
+        return rank(blocks)
     except ConfigError:
         return None
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from lossbench.cells import canonical_json
 from lossbench.comparison import labels
-from lossbench.leaderboard import Stale, build
+from lossbench.leaderboard import Stale
 from lossbench.runs import Part
 from lossbench.runtable import RunTable
 from lossbench.site.judge import Judgement, judge
 from lossbench.site.names import Look, Slugs
 from lossbench.standings import Block, Row
+from lossbench.tuning.board import build_tracks
 
 if TYPE_CHECKING:
     from lossbench.cells import Cell
@@ -131,7 +132,7 @@ def collect(
         dataset, backbone, reference, stale, include_stale: as `leaderboard.build`.
         margin: of the equivalence tests, in points.
     """
-    blocks = build(
+    blocks = build_tracks(
         table, dataset=dataset, backbone=backbone, reference=reference, stale=stale, include_stale=include_stale
     )
     losses = _losses(blocks, reference)

@@ -1,5 +1,5 @@
-"""The tracks of a leaderboard: the ordinary blocks, as is, and those of the tuned track, where the searched settings may
-differ from row to row."""
+"""The tracks of a leaderboard: the ordinary blocks, as is, and those of the tuned track, where the searched settings
+may differ from row to row."""
 
 from __future__ import annotations
 

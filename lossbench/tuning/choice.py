@@ -45,8 +45,8 @@ def expected_best(scores: Sequence[float]) -> NDArray[np.float64]:
 
     With V* the maximum of n draws, with replacement, from the empirical distribution of the scores,
     P(V* <= v) = P(V <= v)^n, and E[V*] = sum over the distinct v of v (P(V <= v)^n - P(V < v)^n). It supposes that the
-    settings were drawn independently; a quasi-random sequence covers the space more evenly than that, so its own best of
-    n tends to lie above.
+    settings were drawn independently; a quasi-random sequence covers the space more evenly, so its own best of n tends
+    to lie above.
     """
     values, counts = np.unique(np.asarray(scores, dtype=np.float64), return_counts=True)
     total = counts.sum()

@@ -63,7 +63,7 @@ def scores_by_id(table: RunTable) -> tuple[IdScore, frozenset[str]]:
     rows = {number: row for row, number in enumerate(table.ids.tolist())}
     column = table.scores[:, SCORES.index("miou")]
     bad = [condition.status == "diverged" for condition in table.conditions]
-    diverged = np.flatnonzero(np.array(bad, dtype=bool)[table.condition]) if len(table) else []
+    diverged = np.flatnonzero(np.array(bad, dtype=bool)[table.condition]).tolist() if len(table) else []
 
     def score(cell_id: str) -> float | None:
         row = rows.get(int(cell_id, 16))

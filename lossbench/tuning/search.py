@@ -1,7 +1,7 @@
 """The searches of a suite: for each dataset, backbone and loss the cells of its trials, and the final ones.
 
-A trial is an ordinary cell, but for what it is scored on: its protocol carries the hold-out. Nothing of the search is in
-its identity, so searches that share a setting share the trial. A final cell carries the whole search that chose its
+A trial is an ordinary cell, but for what it is scored on: its protocol carries the hold-out. Nothing of the search is
+in its identity, so searches that share a setting share the trial. A final cell carries the whole search that chose its
 setting, so that another search never mixes with it.
 """
 

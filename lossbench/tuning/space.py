@@ -56,7 +56,7 @@ class Dimension:
         if self.values:
             if value not in self.values or not self.ordered:
                 return None
-            return sorted(self.values).index(value) / max(1, len(self.values) - 1)  # type: ignore[type-var]
+            return sorted(self.values).index(value) / max(1, len(self.values) - 1)
         number = min(max(float(value), self.low), self.high)
         if self.high == self.low:
             return 0.0
@@ -77,7 +77,7 @@ class Dimension:
         return 1.0 if places[0] is None or places[1] is None else abs(places[0] - places[1])
 
     def edge(self, value: Scalar, trials: int) -> str | None:
-        """`lower` or `upper` when a value is the first or last of an ordered list of 3 or more, or lies in the outermost
+        """`lower` or `upper` when a value is first or last of an ordered list of 3 or more, or lies in the outermost
         1/trials of a range (as far as trials lie apart) or beyond it: something better may lie outside."""
         place = self.place(value)
         if place is None or (self.values and len(self.values) < 3):

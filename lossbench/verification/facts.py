@@ -87,8 +87,13 @@ def _texts(
     """[dataset, split, classes] scored on, without the truth; [dataset, split, classes, pixels] trained on;
     [plugins, their hashes, PROTOCOL] made by."""
     dataset, protocol = cell["dataset"], cell["protocol"]
-    scored = [dataset, protocol["eval_split"], names]
-    trained = [dataset, protocol["train_split"], names, pixels]
+    splits = [protocol["eval_split"], protocol["train_split"]]
+    if protocol.get("holdout") is not None:  # a trial: scored on a part of the training split, trained on the rest
+        splits = [
+            f"{split}, {protocol['holdout']} of it held out, {protocol.get('holdout_seed', 0)}" for split in splits
+        ]
+    scored = [dataset, splits[0], names]
+    trained = [dataset, splits[1], names, pixels]
     made = [{kind: cell[kind] for kind in KINDS}, provenance.get("code"), provenance.get("protocol")]
     return scored, trained, made
 

@@ -47,8 +47,10 @@ def save(folder: Path, cache: Path, facts: Facts, stamps: NDArray[np.int64], sta
         started_ns: when reading began; files written within a tick of the clock before could change once more and keep
             their stamp, and are not kept.
     """
+    if not len(stamps):
+        return
     times = stamps.reshape(len(stamps), -1, 4)[:, :, :2]
-    kept = np.flatnonzero(times.max(axis=(1, 2)) < started_ns - TICK_NS) if len(stamps) else np.zeros(0, np.int64)
+    kept = np.flatnonzero(times.max(axis=(1, 2)) < started_ns - TICK_NS)
     facts, stamps = facts.take(kept), stamps[kept]
     buffer = io.BytesIO()
     members = {"paths": _joined(facts.paths), "texts": _joined(facts.texts), "code": _code(folder)}

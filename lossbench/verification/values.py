@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import lossbench
-from lossbench import metrics
+from lossbench import finescores, metrics
 from lossbench.cells import canonical_again, canonical_json
 from lossbench.records import Record
 from lossbench.signatures import KINDS
@@ -22,7 +22,7 @@ Found = Iterator[tuple[str, str]]
 #: Members of a record's file; of its cell; of its curve, each pair of equal length.
 MEMBERS = {
     "schema", "id", "labels", "status", "cell", "class_names", "absent_class_rule", "confusion", "train_pixels",
-    "costs", "diagnostics", "curve", "provenance", "notes",
+    "costs", "diagnostics", "curve", "provenance", "notes", "extra_counts",
 }  # fmt: skip
 _CELL = {"dataset", "backbone", "loss", "seed", "protocol"}
 _CURVE = ("step", "loss", "lr", "eval_step", "eval_miou")
@@ -57,6 +57,7 @@ def check_values(record: Record, data: dict[str, Any], now: datetime) -> Found:
     if not all(type(number) is int and number >= 0 for number in pixels) or not any(pixels):
         yield "values", "train_pixels must be counts (integers >= 0, not all 0)"
     yield from _extent(record)
+    yield from (("values", message) for message in finescores.problems(record.extra_counts, record.confusion))
     yield from _costs(record)
     yield from _curve(record)
     yield from _diagnostics(record)

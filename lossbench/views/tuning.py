@@ -89,7 +89,7 @@ def trial_grids(group: Group) -> list[Grid]:
                 cells.setdefault((rank, value, nth), {})[column] = entry
         rows = [
             [Entry(text(value)), *(line.get(column, Entry("")) for column in range(len(curves)))]
-            for (_, value, _), line in sorted(cells.items(), key=lambda item: item[0][:1] + item[0][1:])  # type: ignore[arg-type, return-value]
+            for (_, value, _), line in sorted(cells.items(), key=lambda item: item[0][:1] + item[0][1:])
         ]
         headers = [Header(group.first, "", numeric=False)]
         headers += [Header(curve.loss.partition("(")[0], "%") for curve in curves]
@@ -135,7 +135,7 @@ def expected_grid(group: Group) -> Grid:
     numbers = milestones(max(curve.budget for curve in group.curves))
     rows = []
     for curve in group.curves:
-        values = expected_best(curve.scores) if curve.complete else []
+        values = expected_best(curve.scores).tolist() if curve.complete else []
         rows.append(
             [
                 Entry(curve.loss),
