@@ -32,6 +32,7 @@ from lossbench.registry import Kind, Plugin, Registry, all_registries, scan_file
 from lossbench.signatures import Param
 from lossbench.suite_schema import ComponentSpec, OverrideSpec, Problems, Resources, SuiteSpec
 from lossbench.terms import given_in_terms
+from lossbench.track_schema import TrackSpec
 from lossbench.tuning.reading import check_searches, read_tune
 from lossbench.tuning.search import CellScore, Known, Search, Tune, known_cells
 from lossbench.yamlfile import YamlDocument, YamlPath, read_yaml, scalar_hint
@@ -71,6 +72,7 @@ class Suite:
     plugin_files: tuple[Path, ...]
     registries: Mapping[Kind, Registry] = field(repr=False)
     tune: Tune | None = None
+    track: tuple[TrackSpec, ...] = ()
 
     def cells(self) -> list[Cell]:
         """All cells: dataset, backbone, seed, loss, the last fastest, so that a run cut short leaves complete
@@ -241,6 +243,7 @@ class _Reader:
             plugin_files=files,
             registries=registries,
             tune=tune,
+            track=tuple(spec.track),
         )
         self._check_cells(suite)
         self.problems.stop()

@@ -19,6 +19,7 @@ from pydantic import (
 
 from lossbench.errors import ConfigError, did_you_mean
 from lossbench.protocol import SET_BY_TUNING, Protocol
+from lossbench.track_schema import SPECS, TrackSpecs
 from lossbench.tune_schema import DimensionSpec, TuneSpec
 from lossbench.yamlfile import YamlDocument, YamlPath, scalar_hint
 
@@ -146,6 +147,7 @@ class SuiteSpec(BaseModel):
     resources: Resources = Resources()
     plugins: list[str] = []
     tune: TuneSpec | None = None
+    track: TrackSpecs = []
 
     @model_validator(mode="before")
     @classmethod
@@ -192,6 +194,10 @@ class Problems:
                     did_you_mean(str(last), known) or f"known keys: {', '.join(known)}",
                     key=True,
                 )
+            elif item["type"] == "union_tag_invalid":
+                given = str(item["ctx"]["tag"])
+                hint = did_you_mean(given, SPECS) or f"one of: {', '.join(SPECS)}"
+                self.add(path, f"{_dotted(path)}: there is no tracker '{given}'", hint)
             elif item["type"] == "missing":
                 self.add(path[:-1], f"'{last}' is missing", _COMPONENT_HINT if last == "name" else None)
             elif item["type"] == "invalid_key":
@@ -228,6 +234,9 @@ def _fields_of(path: YamlPath, document: type[BaseModel]) -> list[str]:
     """The keys allowed beside the one at `path` of a document."""
     if "protocol" in path[:-1]:
         return [name for name in Protocol.model_fields if name not in SET_BY_TUNING]
+    if path[0] == "track":
+        known = SPECS.get(str(path[-2]))  # pydantic puts the name of the chosen one before the key
+        return list(known.model_fields) if known is not None else list(SPECS)
     if path[0] == "tune" and len(path) > 1:
         return list((TuneSpec if len(path) == 2 else DimensionSpec).model_fields)
     if "resources" in path[:-1]:

@@ -29,11 +29,12 @@ from lossbench.execution.spec import KEEP_IMAGES
 
 if TYPE_CHECKING:
     from lossbench.cells import Cell
-    from lossbench.execution.base import Outcome, Request
-    from lossbench.execution.suite_run import RunOptions
+    from lossbench.execution.base import Job, Outcome, Request
+    from lossbench.execution.suite_run import ObserverContext, RunOptions
     from lossbench.history import StoreHistory
     from lossbench.store import Store
     from lossbench.suite import Suite
+    from lossbench.tracking.sender import Sender
     from lossbench.tuning.search import CellScore, Known
 
 KEEPABLE = ("predictions", "weights")
@@ -133,6 +134,7 @@ def run(
         suite=loaded.name,
         command=shlex.join(["lossbench", *sys.argv[1:]]),
     )
+    sender = _sender(loaded, store)
     outcomes: list[Outcome] = []
     tried: set[str] = set()
     while True:  # once, or with `tune:` again when the trials have shown what comes next
@@ -150,10 +152,14 @@ def run(
         now = replace(options, rerun=rerun)
         if detach:
             raise typer.Exit(_left(todo, loaded, now, request, known.ahead))
-        outcomes += _watched(todo, loaded, now, store, request)
+        if sender is not None:
+            sender.add(cell for cell in known.cells if cell not in todo)
+        outcomes += _watched(todo, loaded, now, store, request, sender)
         tried |= {cell.id for cell in todo}
         if not todo or not loaded.tune or exit_code(outcomes) == 130:
             break
+    if sender is not None:
+        sender.close()
     known = loaded.known(_score(StoreHistory(store, loaded.registries)))
     _report(known, outcomes, loaded, store)
     raise typer.Exit(exit_code(outcomes))
@@ -215,22 +221,44 @@ def _left(
     return exit_code(left.failed)
 
 
+def _sender(suite: Suite, store: Store) -> Sender | None:
+    """What sends records to the trackers of the suite. Raises SetupError before the first cell, not after it."""
+    if not suite.track:
+        return None
+    from lossbench.tracking import open_trackers
+    from lossbench.tracking.sender import Sender
+
+    trackers = open_trackers(suite.track, suite=suite.name, folder=store.root / "tracked")
+    return Sender(store, trackers, warn)
+
+
 def _watched(
-    cells: Sequence[Cell], suite: Suite, options: RunOptions, store: Store, request: Callable[[Cell], Request]
+    cells: Sequence[Cell],
+    suite: Suite,
+    options: RunOptions,
+    store: Store,
+    request: Callable[[Cell], Request],
+    sender: Sender | None,
 ) -> list[Outcome]:
     """Run the cells under a live display on a terminal, or with a plain line for each elsewhere."""
     from lossbench.cli.prepare import decoding, tell
     from lossbench.cli.progress import LiveProgress, PlainProgress
     from lossbench.execution.suite_run import run_cells
+    from lossbench.tracking.sender import Tracking
 
     console = stderr()
     live = console.is_terminal and "NO_COLOR" not in os.environ
     progress = LiveProgress if live else PlainProgress
+
+    def observe(jobs: list[Job]) -> ObserverContext:
+        shown: ObserverContext = progress(console, jobs, store)
+        return shown if sender is None else Tracking(shown, sender)
+
     return run_cells(
         cells,
         suite.registries,
         options,
-        observe=lambda jobs: progress(console, jobs, store),
+        observe=observe,
         resources=request,
         decoding=decoding,
         say=tell,

@@ -1,0 +1,44 @@
+"""The `track:` of a suite file (pydantic, strict): where curves and scores of recorded cells are sent."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+_Text = Annotated[str, Field(min_length=1)] | None
+
+
+class TensorBoardSpec(BaseModel):
+    model_config = STRICT
+    name: Literal["tensorboard"]
+    folder: _Text = Field(default=None, description="default: tracked/tensorboard in the results folder")
+
+
+class MlflowSpec(BaseModel):
+    model_config = STRICT
+    name: Literal["mlflow"]
+    uri: _Text = Field(default=None, description="default: MLFLOW_TRACKING_URI, else a SQLite file in tracked/mlflow")
+    experiment: _Text = Field(default=None, description="default: the suite's name")
+
+
+class WandbSpec(BaseModel):
+    model_config = STRICT
+    name: Literal["wandb"]
+    project: _Text = Field(default=None, description="default: WANDB_PROJECT, else the suite's name")
+    entity: _Text = None
+    mode: Literal["offline", "online"] | None = Field(default=None, description="default: WANDB_MODE, else offline")
+
+
+SPECS: dict[str, type[BaseModel]] = {"tensorboard": TensorBoardSpec, "mlflow": MlflowSpec, "wandb": WandbSpec}
+TrackSpec = Annotated[TensorBoardSpec | MlflowSpec | WandbSpec, Field(discriminator="name")]
+
+
+def _listed(value: Any) -> Any:
+    """A name, a mapping, or a list of them."""
+    entries = value if isinstance(value, list) else [value]
+    return [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+TrackSpecs = Annotated[list[TrackSpec], BeforeValidator(_listed)]
