@@ -6,11 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
-from numpy.typing import NDArray
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from lossbench.tuning.space import Dimension, Setting, distance
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ def choose(space: Sequence[Dimension], trials: Sequence[Trial]) -> Trial | None:
 
 def best_so_far(scores: Sequence[float]) -> list[float]:
     """The best of the first 1, 2, ... scores, in the order of the trials."""
-    return np.maximum.accumulate(np.asarray(scores, dtype=np.float64)).tolist() if len(scores) else []
+    return list(accumulate(scores, max))
 
 
 def expected_best(scores: Sequence[float]) -> NDArray[np.float64]:
@@ -48,6 +51,8 @@ def expected_best(scores: Sequence[float]) -> NDArray[np.float64]:
     settings were drawn independently; a quasi-random sequence covers the space more evenly, so its own best of n tends
     to lie above.
     """
+    import numpy as np  # a suite is read without it
+
     values, counts = np.unique(np.asarray(scores, dtype=np.float64), return_counts=True)
     total = counts.sum()
     upto = np.cumsum(counts) / max(1, total)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 
-from lossbench.data.randomness import generator
 from lossbench.errors import SetupError
 from lossbench.tuning.space import Dimension, Setting, same
 
@@ -70,6 +69,8 @@ def _distinct(space: Sequence[Dimension], own: Setting, sampler: str, seed: int)
 
 def halton(space: Sequence[Dimension], seed: int) -> Iterator[list[float]]:
     """Points of the unit cube. The shift of a dimension depends on the seed and its name alone."""
+    from lossbench.data.randomness import generator  # numpy, which a suite without `tune:` does without
+
     shifts = [generator("tune", seed, dimension.name).random() for dimension in space]
     for index in count(1):
         yield [(radical_inverse(index, base) + shift) % 1.0 for base, shift in zip(PRIMES, shifts, strict=False)]
@@ -86,6 +87,8 @@ def radical_inverse(index: int, base: int) -> float:
 
 
 def _random(space: Sequence[Dimension], seed: int) -> Iterator[list[float]]:
+    from lossbench.data.randomness import generator
+
     streams = [generator("tune random", seed, dimension.name) for dimension in space]
     while True:
         yield [stream.random() for stream in streams]
@@ -104,6 +107,8 @@ def _tpe(space: Sequence[Dimension], tried: Sequence[Setting], scores: Sequence[
         FloatDistribution,
         IntDistribution,
     )
+
+    from lossbench.data.randomness import generator
 
     def distribution(dimension: Dimension) -> BaseDistribution:
         if dimension.values:
