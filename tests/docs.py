@@ -32,7 +32,7 @@ from tests.docfigures import FigureError, block_text
 
 ROOT = Path(__file__).parents[1]
 #: Verbs that only read, and say the same everywhere (`show` names files of this machine).
-VERBS = ("leaderboard", "ranks", "diagnostics", "audit", "list", "figure")
+VERBS = ("leaderboard", "ranks", "advise", "diagnostics", "audit", "list", "figure")
 _START = re.compile(r"<!-- run: (.+?) -->")
 _END = "<!-- end -->"
 #: What would change a command's output from outside.

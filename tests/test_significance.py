@@ -9,7 +9,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lossbench.significance import Significance, holm, seeds_needed, sign_flip, smallest_p, wilcoxon
+from lossbench.significance import Significance, holm, of_rows, seeds_needed, sign_flip, smallest_p, wilcoxon
 
 numbers = st.lists(st.floats(-5, 5).map(lambda x: round(x, 3)), min_size=2, max_size=8)
 
@@ -81,3 +81,11 @@ def test_what_few_seeds_can_reach() -> None:
 
 def test_marks() -> None:
     assert [Significance("t", 0.0, p).mark for p in (0.2, 0.05, 0.01, 0.0005)] == ["", "*", "**", "***"]
+
+
+def test_pure_noise_marks_a_row_in_few_tables() -> None:
+    """The chance of any mark in a table of losses that do nothing stays near 5 %, whatever the number of rows."""
+    generator = np.random.default_rng(0)
+    tables = [of_rows(list(generator.normal(0, 1, (8, 6))), "t") for _ in range(600)]
+    marked = np.mean([any(row.p_holm <= 0.05 for row in rows) for rows in tables])
+    assert 0.02 < marked < 0.08
