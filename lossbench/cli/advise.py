@@ -99,7 +99,8 @@ def _asked(
             names = ", ".join(each.label for each in loaded.datasets)
             raise ConfigError(f"of which dataset of {suite}?", hint=f"--dataset; it has {names}")
         chosen = fitting[0]
-        entry = {"name": chosen.name, **{key: chosen.params[key] for key in chosen.given}}
+        given = {key: chosen.params[key] for key in chosen.given}
+        entry = {"name": chosen.name, **{k: str(v) if isinstance(v, Path) else v for k, v in given.items()}}
         return chosen.label, entry, _decoded(loaded.registries["dataset"].get(chosen.name), chosen.params, data_root)
     assert dataset is not None
     measured = [block for block in blocks if dataset in (block.dataset, block.dataset_name)]
