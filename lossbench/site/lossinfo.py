@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -70,12 +71,19 @@ def _parameters(plugin: Plugin, doc: Docstring) -> tuple[list[Parameter], list[s
         return [], []
     try:
         found = [
-            Parameter(p.name, p.type_name, None if p.required else p.default, p.required, doc.params.get(p.name, ""))
+            Parameter(
+                p.name, _type(p.type_name), None if p.required else p.default, p.required, doc.params.get(p.name, "")
+            )
             for p in plugin.params.values()
         ]
     except LossbenchError:
         return [], []
     return found, sorted(plugin.facts)
+
+
+def _type(name: str) -> str:
+    """As a reader says it: the options of a Literal, one by one."""
+    return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace(", ", " or "), name)
 
 
 @cache

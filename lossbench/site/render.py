@@ -67,7 +67,8 @@ def num(value: float | None, digits: int = 2) -> str:
 def signed(value: float | None, digits: int = 2) -> str:
     if value is None or not math.isfinite(value):
         return MISSING
-    return f"{value:+.{digits}f}".replace("-", "−")
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if text.strip("+−0.") else text.lstrip("+−")  # no sign where all digits are 0
 
 
 def share(percent: float) -> str:

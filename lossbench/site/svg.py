@@ -12,7 +12,8 @@ from lossbench.statistics import Paired
 
 WIDTH, HEIGHT = 180, 18
 _EDGE = 9
-#: Rows whose interval reaches further than so many times the median one are cut off, with an arrow.
+#: Rows whose interval reaches further below than so many times the median one are cut off, with an arrow: a loss that
+#: failed. One that is far ahead is what a reader came for, and never cut.
 _FAR = 6.0
 
 
@@ -25,12 +26,12 @@ class Axis:
 
     @classmethod
     def of(cls, pairs: Iterable[Paired | None]) -> Axis:
-        """Wide enough for all but those that would flatten the rest."""
+        """Wide enough for all but those so far below that they would flatten the rest."""
         ends = [pair.interval or (pair.mean, pair.mean) for pair in pairs if pair is not None]
         reach = sorted(max(abs(low), abs(high)) for low, high in ends)
         limit = _FAR * reach[len(reach) // 2] if reach else 1.0
         low = min([0.0, *(max(low, -limit) for low, high in ends if high > -limit)])
-        high = max([0.0, *(min(high, limit) for low, high in ends if low < limit)])
+        high = max([0.0, *(high for _, high in ends)])
         step = _nice((high - low) / 2 or 1.0)
         return cls(step * math.floor(low / step - 1e-9), step * math.ceil(high / step + 1e-9))
 

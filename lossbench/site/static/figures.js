@@ -102,7 +102,7 @@
       if (series.lr) traces.push({ type: "scatter", mode: "lines", x, y: series.lr, yaxis: "y2", line: { color: css("--mut"), width: 1, dash: "dot" }, hovertemplate: "step %{x}: %{y:.3g}<extra>learning rate</extra>" });
       return [traces, layout({
         xaxis: axis("optimiser step", { showgrid: false }), yaxis: axis("training loss", { rangemode: "tozero" }),
-        yaxis2: axis("learning rate (dotted)", { overlaying: "y", side: "right", showgrid: false, rangemode: "tozero", zeroline: false }), margin: { l: 52, r: 62, t: 12, b: 46 },
+        yaxis2: axis("learning rate (dotted)", { tickformat: ".2~g", overlaying: "y", side: "right", showgrid: false, rangemode: "tozero", zeroline: false }), margin: { l: 52, r: 62, t: 12, b: 46 },
       })];
     },
     eval() {
