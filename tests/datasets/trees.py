@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,22 +11,10 @@ from scipy.io import savemat
 from lossbench.datasets._pascal_context import CONTEXT_IDS
 from lossbench.datasets.base import SegmentationDataset
 from lossbench.registry import Registry
+from tests.datasets import catalogue_trees
+from tests.datasets.catalogue_trees import SIZE, pair, save
 
-SIZE = (24, 32)  # height, width
-
-
-def pair(seed: int, ids: list[int], size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """A random image and a random mask that holds each of `ids`."""
-    rng = np.random.default_rng(seed)
-    mask = rng.choice(ids, size).astype(np.uint8)
-    mask.flat[: len(ids)] = ids
-    return rng.integers(0, 256, (*size, 3), dtype=np.uint8), mask
-
-
-def save(file: Path, array: np.ndarray, **options: Any) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(file, **options)
-    return file
+__all__ = ["SIZE", "build", "pair", "save"]
 
 
 def camvid(root: Path, counts: dict[str, int] | None = None) -> Path:
@@ -127,6 +114,7 @@ _TREES = {
     "voc2010": voc2010,
     "pascal_context": pascal_context,
     "pascal_context_paper20": pascal_context,
+    **catalogue_trees.TREES,
 }
 
 
