@@ -28,13 +28,15 @@ def save(file: Path, array: np.ndarray, **options: Any) -> Path:
 
 
 def ade20k(root: Path, below: str = "ADEChallengeData2016") -> Path:
-    """Grey masks of 0..150."""
+    """Grey masks of 0..150, and hidden files as macOS leaves them."""
     for split, short, count in (("training", "train", 3), ("validation", "val", 2)):
         for index in range(count):
             image, mask = pair(index, list(range(151)), SIZES[index % 3])
             name = f"ADE_{short}_{index + 1:08d}"
             save(root / below / "images" / split / f"{name}.jpg", image)
             save(root / below / "annotations" / split / f"{name}.png", mask)
+            for hidden in (f"images/{split}/._{name}.jpg", f"annotations/{split}/._{name}.png"):
+                (root / below / hidden).write_bytes(b"\0\5\26\7")
     return root
 
 
