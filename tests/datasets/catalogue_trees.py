@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
-SIZE = (24, 32)  # height, width
+from tests.datasets.trees import pair, save
+
 #: Heights and widths of photographs differ.
 SIZES = ((24, 32), (32, 24), (25, 31))
 
 
-def pair(seed: int, ids: list[int], size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """A random image and a random mask that holds each of `ids`."""
-    rng = np.random.default_rng(seed)
-    mask = rng.choice(ids, size).astype(np.uint8)
-    mask.flat[: len(ids)] = ids
-    return rng.integers(0, 256, (*size, 3), dtype=np.uint8), mask
-
-
-def save(file: Path, array: np.ndarray, **options: Any) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(file, **options)
-    return file
-
-
 def ade20k(root: Path, below: str = "ADEChallengeData2016") -> Path:
     """Grey masks of 0..150, and hidden files as macOS leaves them."""
-    for split, short, count in (("training", "train", 3), ("validation", "val", 2)):
-        for index in range(count):
-            image, mask = pair(index, list(range(151)), SIZES[index % 3])
+    seeds = count()  # no two splits share an image
+    for split, short, images in (("training", "train", 3), ("validation", "val", 2)):
+        for index in range(images):
+            image, mask = pair(next(seeds), list(range(151)), SIZES[index % 3])
             name = f"ADE_{short}_{index + 1:08d}"
             save(root / below / "images" / split / f"{name}.jpg", image)
             save(root / below / "annotations" / split / f"{name}.png", mask)
@@ -42,12 +29,11 @@ def ade20k(root: Path, below: str = "ADEChallengeData2016") -> Path:
 
 def loveda(root: Path) -> Path:
     """Masks of 0..7; the same number in both scenes; a test without masks."""
-    seed = 0
+    seeds = count()
     for split in ("Train", "Val", "Test"):
         for scene in ("Rural", "Urban"):
             for number in ("3", "12"):
-                seed += 1
-                image, mask = pair(seed, list(range(8)))
+                image, mask = pair(next(seeds), list(range(8)))
                 save(root / split / scene / "images_png" / f"{number}.png", image)
                 if split != "Test":
                     save(root / split / scene / "masks_png" / f"{number}.png", mask)
@@ -59,11 +45,12 @@ def bdd100k(root: Path, *, old: bool = False, below: str = "bdd100k") -> Path:
     images, labels, suffix = ("seg/images", "seg/labels", "_train_id") if old else (
         "images/10k", "labels/sem_seg/masks", "",
     )  # fmt: skip
+    seeds = count()
     colors = "seg/color_labels" if old else "labels/sem_seg/colormaps"
     for split, names in (("train", ("b1c66a42-6f7d68ca", "0a0a0b1a-7c39d841")), ("val", ("7d2f7975-e0c1c5a7",)),
                          ("test", ("cabc30fc-e7726578",))):  # fmt: skip
-        for index, name in enumerate(names):
-            image, mask = pair(index, [*range(19), 255])
+        for name in names:
+            image, mask = pair(next(seeds), [*range(19), 255])
             save(root / below / images / split / f"{name}.jpg", image)
             if split != "test":
                 save(root / below / labels / split / f"{name}{suffix}.png", mask)
@@ -84,9 +71,9 @@ def polyp(seed: int, size: tuple[int, int]) -> np.ndarray:
 KVASIR_SIZES = ((64, 80), (72, 64))
 
 
-def kvasir(root: Path, below: str = "Kvasir-SEG", count: int = 25) -> Path:
+def kvasir(root: Path, below: str = "Kvasir-SEG", images: int = 25) -> Path:
     """JPEG masks in three channels."""
-    for index in range(count):
+    for index in range(images):
         size = KVASIR_SIZES[index % 2]
         image, mask = pair(index, [0], size)[0], polyp(index, size)
         name = f"cju0qkwl35piu0993l0dewe{index:02d}"
@@ -105,9 +92,10 @@ PETS = {
 def oxford_pet(root: Path, below: str = "") -> Path:
     """Trimaps of 1..3, the lists of four columns, and what else lies in the archives' folders."""
     base = root / below
+    seeds = count()
     for names in PETS.values():
         for index, name in enumerate(names):
-            image, trimap = pair(index, [1, 2, 3], SIZES[index % 3])
+            image, trimap = pair(next(seeds), [1, 2, 3], SIZES[index % 3])
             save(base / "images" / f"{name}.jpg", image)
             save(base / "annotations" / "trimaps" / f"{name}.png", trimap)
             (base / "annotations" / "trimaps" / f"._{name}.png").write_bytes(b"\0\5\26\7")

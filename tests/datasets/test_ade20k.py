@@ -9,7 +9,8 @@ from PIL import Image
 from lossbench.datasets.ade20k import ADE20K
 from lossbench.datasets.base import WARNING
 from lossbench.errors import DataError
-from tests.datasets.catalogue_trees import ade20k, pair, save
+from tests.datasets.catalogue_trees import ade20k
+from tests.datasets.trees import pair, save
 
 
 def test_classes_are_those_of_the_benchmark_in_its_order() -> None:

@@ -10,7 +10,8 @@ from lossbench.datasets.base import WARNING
 from lossbench.datasets.bdd100k import BDD100K
 from lossbench.datasets.cityscapes import Cityscapes
 from lossbench.errors import DataError
-from tests.datasets.catalogue_trees import bdd100k, pair, save
+from tests.datasets.catalogue_trees import bdd100k
+from tests.datasets.trees import pair, save
 
 NAMES = ("0a0a0b1a-7c39d841", "b1c66a42-6f7d68ca")
 

@@ -14,7 +14,8 @@ from lossbench.datasets._pairwise import divide
 from lossbench.datasets.base import WARNING
 from lossbench.datasets.kvasir import VAL_SHARE, Kvasir
 from lossbench.errors import DataError
-from tests.datasets.catalogue_trees import KVASIR_SIZES, kvasir, pair, polyp, save
+from tests.datasets.catalogue_trees import KVASIR_SIZES, kvasir, polyp
+from tests.datasets.trees import pair, save
 
 
 @given(st.sets(st.text("abc123", min_size=1, max_size=6), min_size=2, max_size=60), st.floats(0.05, 0.5))

@@ -10,7 +10,8 @@ from lossbench.datasets.base import WARNING
 from lossbench.datasets.loveda import LoveDA
 from lossbench.errors import ConfigError, DataError
 from lossbench.registry import Registry
-from tests.datasets.catalogue_trees import loveda, pair, save
+from tests.datasets.catalogue_trees import loveda
+from tests.datasets.trees import pair, save
 
 ALL = ("Rural/12", "Rural/3", "Urban/12", "Urban/3")
 

@@ -12,7 +12,8 @@ from lossbench.datasets.base import WARNING
 from lossbench.datasets.oxford_pet import VAL_SHARE, OxfordPet
 from lossbench.errors import DataError
 from lossbench.registry import Registry
-from tests.datasets.catalogue_trees import PETS, oxford_pet, pair, save
+from tests.datasets.catalogue_trees import PETS, oxford_pet
+from tests.datasets.trees import pair, save
 
 
 def make(root: Path, **params: Any) -> Any:

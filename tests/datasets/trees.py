@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,10 +12,22 @@ from scipy.io import savemat
 from lossbench.datasets._pascal_context import CONTEXT_IDS
 from lossbench.datasets.base import SegmentationDataset
 from lossbench.registry import Registry
-from tests.datasets import catalogue_trees
-from tests.datasets.catalogue_trees import SIZE, pair, save
 
-__all__ = ["SIZE", "build", "pair", "save"]
+SIZE = (24, 32)  # height, width
+
+
+def pair(seed: int, ids: list[int], size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    """A random image and a random mask that holds each of `ids`."""
+    rng = np.random.default_rng(seed)
+    mask = rng.choice(ids, size).astype(np.uint8)
+    mask.flat[: len(ids)] = ids
+    return rng.integers(0, 256, (*size, 3), dtype=np.uint8), mask
+
+
+def save(file: Path, array: np.ndarray, **options: Any) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(file, **options)
+    return file
 
 
 def camvid(root: Path, counts: dict[str, int] | None = None) -> Path:
@@ -114,14 +127,17 @@ _TREES = {
     "voc2010": voc2010,
     "pascal_context": pascal_context,
     "pascal_context_paper20": pascal_context,
-    **catalogue_trees.TREES,
 }
 
 
 def build(name: str, root: Path) -> SegmentationDataset:
     """A minimal instance of a registered dataset. One that needs a tree of its own adds it here; a generated one
     (no `root`, no required parameter) works as it is."""
+    from tests.datasets.catalogue_trees import TREES  # which builds on this module
+
     plugin = Registry("dataset").get(name)
+    if name in TREES:
+        return plugin.build({}, root=TREES[name](root / name))
     if name in _TREES:
         return plugin.build({}, root=_TREES[name](root / name))
     if name == "folder":
