@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,23 +122,31 @@ def pascal_context(root: Path, *, labels: str = "mat", images: Path | None = Non
     return root
 
 
+def _catalogue(name: str) -> Callable[[Path], Path]:
+    """A tree of `catalogue_trees`, which builds on this module."""
+
+    def make(root: Path) -> Path:
+        from tests.datasets.catalogue_trees import TREES
+
+        return TREES[name](root)
+
+    return make
+
+
 _TREES = {
     "camvid": camvid,
     "cityscapes": cityscapes,
     "voc2010": voc2010,
     "pascal_context": pascal_context,
     "pascal_context_paper20": pascal_context,
+    **{name: _catalogue(name) for name in ("ade20k", "bdd100k", "kvasir", "loveda", "oxford_pet")},
 }
 
 
 def build(name: str, root: Path) -> SegmentationDataset:
     """A minimal instance of a registered dataset. One that needs a tree of its own adds it here; a generated one
     (no `root`, no required parameter) works as it is."""
-    from tests.datasets.catalogue_trees import TREES  # which builds on this module
-
     plugin = Registry("dataset").get(name)
-    if name in TREES:
-        return plugin.build({}, root=TREES[name](root / name))
     if name in _TREES:
         return plugin.build({}, root=_TREES[name](root / name))
     if name == "folder":
