@@ -49,7 +49,12 @@ def data(
     ] = False,
     url: Annotated[
         str | None,
-        typer.Option("--url", metavar="URL", help="A mirror of the archive to download (get).", show_default=False),
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="A mirror of the archive to download (get); ending in /, a folder that holds the archives.",
+            show_default=False,
+        ),
     ] = None,
     data_root: DataRootOption = None,
     plugin: PluginOption = None,
@@ -57,8 +62,9 @@ def data(
 ) -> None:
     """Say where data is expected (where), how to get it (get), check it (check), or decode it once for all (prepare).
 
-    Getting prints the files, where to register for them and where they go; what needs no registration (voc2010) it
-    downloads, checks and unpacks, and goes on where it was stopped. With --json it only prints.
+    Getting prints the files, where to register for them and where they go; what needs no registration (ade20k,
+    loveda, oxford_pet, voc2010) it downloads, checks and unpacks, and goes on where it was stopped. With --json it
+    only prints.
     Checking reads every image and mask: missing pairs, sizes, labels out of range,
     another number of images than published. It exits with 3 on a problem.
     Preparing decodes into the cache, which all cells share: it says the size first and asks on a terminal. `run` does

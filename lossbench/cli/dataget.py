@@ -27,10 +27,10 @@ def get(
 
     Args:
         place: see `dataplace.place`.
-        url: another address of the archive.
+        url: another address of the archive; one that ends in / is a folder that holds the archives.
 
     Raises:
-        ConfigError: `url` is no address, or for a dataset that is not fetched.
+        ConfigError: `url` is no address, or for a dataset that is not fetched, or one file for several archives.
         SetupError: see `download.obtain`.
     """
     if url is not None:
@@ -39,16 +39,32 @@ def get(
         check_url(url)
     loaded = plugin.load()
     archives: list[Archive] = list(getattr(loaded, "archives", ()))
-    fetchable = next((archive for archive in archives if archive.fetchable), None)
-    if url is not None and fetchable is None:
+    fetchable = [archive for archive in archives if archive.fetchable]
+    if url is not None and not fetchable:
         raise ConfigError(f"{plugin.name} is not fetched: --url is for datasets that are", hint="leave it out")
+    addresses = _addresses(plugin.name, fetchable, url)
     facts = place | {label: getattr(loaded, label, "") for label in ("how_to_get", "licence", "homepage")}
     if json:
         print_json(facts | {"files": [vars(archive) for archive in archives]})
         return
     _print(facts, archives)
-    if fetchable is not None:
-        _fetch(plugin, fetchable, Path(place["folder"]), data_root, url=url or fetchable.url, yes=yes)
+    if fetchable:
+        _fetch(plugin, addresses, Path(place["folder"]), data_root, yes=yes)
+
+
+def _addresses(name: str, archives: list[Archive], url: str | None) -> dict[Archive, str]:
+    """Where each archive is fetched. Raises ConfigError when `url` is one file and there are several."""
+    if url is None:
+        return {archive: archive.url for archive in archives}
+    if url.endswith("/"):
+        return {archive: url + archive.file for archive in archives}
+    if len(archives) > 1:
+        files = ", ".join(archive.file for archive in archives)
+        raise ConfigError(
+            f"{name} has {len(archives)} archives ({files}), --url gives one address",
+            hint="give the folder that holds them, ending in /",
+        )
+    return dict.fromkeys(archives, url)
 
 
 def _print(facts: dict[str, Any], archives: list[Archive]) -> None:
@@ -70,33 +86,39 @@ def _print(facts: dict[str, Any], archives: list[Archive]) -> None:
             out.print(f"{label}: {facts[label]}", soft_wrap=True)
 
 
-def _fetch(plugin: Plugin, archive: Archive, folder: Path, data_root: Path | None, *, url: str, yes: bool) -> None:
+def _fetch(plugin: Plugin, addresses: dict[Archive, str], folder: Path, data_root: Path | None, *, yes: bool) -> None:
+    """Fetch what is not there yet: each archive is unpacked wholly or not at all, so a folder of its own says it is."""
     from lossbench.data.download import obtain
     from lossbench.data.roots import data_root as require_data_root
 
     console = stderr()
-    if is_readable(plugin, folder):
+    there = [archive for archive in addresses if (folder / archive.top).exists()]
+    missing = [archive for archive in addresses if archive not in there]
+    readable = is_readable(plugin, folder)
+    if readable and not (there and missing):  # without any of them: in another layout
         console.print(f"nothing to do: it is there; look at it with `lossbench data check {plugin.name}`")
         return
-    if (folder / archive.top).exists():
+    if not missing:
         raise SetupError(
-            f"{folder / archive.top} is there, but not all of the dataset is in it",
+            f"{folder / there[0].top} is there, but not all of the dataset is in it",
             hint=f"`lossbench data check {plugin.name}` says what is missing; or move it away, then run this again",
         )
     # Where nobody can be asked, who calls `get` wants it.
     asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
-    if asks and not typer.confirm(f"Download {archive.file} ({archive.holds})?", default=True, err=True):
+    wanted = " and ".join(f"{archive.file} ({archive.holds})" for archive in missing)
+    if asks and not typer.confirm(f"Download {wanted}?", default=True, err=True):
         raise typer.Exit(130)
     root = require_data_root(data_root)
-    with _progress(archive.file) as progress:
-        obtain(
-            url,
-            archive.md5,
-            root / f"{archive.file}.part",
-            folder,
-            on_bytes=progress,
-            say=lambda message: console.print(message, soft_wrap=True),
-        )
+    for archive in missing:
+        with _progress(archive.file) as progress:
+            obtain(
+                addresses[archive],
+                archive.md5,
+                root / f"{plugin.name}-{archive.file}.part",  # "images.tar.gz" may be another dataset's, too
+                folder,
+                on_bytes=progress,
+                say=lambda message: console.print(message, soft_wrap=True),
+            )
     console.print(f"done; look at it with `lossbench data check {plugin.name}`", soft_wrap=True)
 
 

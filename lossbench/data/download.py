@@ -7,6 +7,8 @@ import os
 import shutil
 import tarfile
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
@@ -24,6 +26,8 @@ from lossbench.errors import ConfigError, SetupError
 #: Seconds a connection may be silent before it counts as down.
 TIMEOUT = 30.0
 _CHUNK = 1 << 20
+#: What macOS adds to a zip: thumbnails and the like, in every archive under the same name.
+_MAC = "__MACOSX"
 _AGAIN = "run it again: it goes on where it stopped"
 
 #: Told (bytes there, bytes in all or None).
@@ -52,7 +56,7 @@ def obtain(
     on_bytes: Progress = lambda done, total: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> None:
-    """Fetch the tar archive at `url` and unpack it into `folder`, all or nothing.
+    """Fetch the archive at `url` (tar or zip) and unpack it into `folder`, all or nothing.
 
     Args:
         md5: what its checksum must be, hexadecimal.
@@ -165,21 +169,36 @@ def _verify(part: Path, url: str, md5: str) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar archive into `folder`: beside it first, then moved. Raises SetupError: damaged, a member that
+    """Unpack a tar or zip archive into `folder`: beside it first, then moved. Raises SetupError: damaged, a member that
     would land elsewhere, something in the way; OSError when it cannot be written."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(temporary, filter="data")
-        entries = sorted(temporary.iterdir())
+        if zipfile.is_zipfile(archive) and not tarfile.is_tarfile(archive):
+            _unpack_zip(archive, temporary)
+        else:
+            with tarfile.open(archive) as tar:
+                tar.extractall(temporary, filter="data")
+        entries = sorted(entry for entry in temporary.iterdir() if entry.name != _MAC)
         for entry in entries:
             if (folder / entry.name).exists():
                 raise SetupError(f"{folder / entry.name} is there already", hint="move it away, then run it again")
         folder.mkdir(exist_ok=True)
         for entry in entries:
             os.rename(entry, folder / entry.name)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise SetupError(f"{archive.name} cannot be unpacked ({error})", hint="remove it and run it again") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unpack_zip(archive: Path, folder: Path) -> None:
+    """Raises BadZipFile: damaged, encrypted, or a member that would land elsewhere (`zipfile` would rename it)."""
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.infolist():
+            name = member.filename.replace("\\", "/")
+            if name.startswith("/") or ":" in name or ".." in name.split("/"):
+                raise zipfile.BadZipFile(f"{member.filename} would land elsewhere")
+            if member.flag_bits & 0x1:
+                raise zipfile.BadZipFile(f"{member.filename} is encrypted")
+        opened.extractall(folder)

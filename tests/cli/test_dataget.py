@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,11 @@ import pytest
 import typer
 
 from lossbench.cli.main import run
+from lossbench.datasets.ade20k import ADE20K
+from lossbench.datasets.oxford_pet import OxfordPet
 from lossbench.datasets.voc2010 import VOC2010
-from tests.data.archives import Served, serving, tar_of
-from tests.datasets import trees
+from tests.data.archives import Served, serving, tar_of, zip_of
+from tests.datasets import catalogue_trees, trees
 
 
 @pytest.fixture
@@ -100,3 +104,108 @@ def test_the_address_is_looked_at_first(
     assert said.err.startswith("error: ")
     assert error in said.err
     assert not root.exists()
+
+
+# --- several archives, and zips ---
+
+
+@pytest.fixture
+def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A mirror with the two archives of oxford_pet, whose checksums are expected."""
+    tree = catalogue_trees.oxford_pet(tmp_path / "pets")
+    contents = {name: tar_of(tree, name, "gz") for name in ("images", "annotations")}
+    expected = tuple(
+        replace(archive, md5=hashlib.md5(contents[archive.top], usedforsecurity=False).hexdigest())
+        for archive in OxfordPet.archives
+    )
+    monkeypatch.setattr(OxfordPet, "archives", expected)
+    with serving(b"") as served:
+        served.files = {f"/pets/{archive.file}": contents[archive.top] for archive in expected}
+        served.url = served.url.removesuffix("a.tar") + "pets/"
+        yield served
+
+
+def test_both_archives_of_oxford_pet(pets: Served, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "get", "oxford_pet", "--url", pets.url]) == 0
+    said = capsys.readouterr()
+    for archive in OxfordPet.archives:
+        assert f"expected MD5: {archive.md5}" in said.out
+        assert f"fetching {archive.file}" in said.err
+    assert pets.paths == ["/pets/images.tar.gz", "/pets/annotations.tar.gz"]
+    assert [entry.name for entry in root.iterdir()] == ["oxford_pet"]
+    assert sorted(entry.name for entry in (root / "oxford_pet").iterdir()) == ["annotations", "images"]
+    assert run(["data", "check", "oxford_pet"]) == 0
+    assert "train 8, val 2, test 3" in capsys.readouterr().out
+    assert run(["data", "get", "oxford_pet", "--url", pets.url]) == 0
+    assert "nothing to do" in capsys.readouterr().err
+    assert len(pets.asked) == 2
+
+
+def test_what_was_fetched_before_a_failure_is_not_fetched_again(
+    pets: Served, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = pets.files.pop("/pets/annotations.tar.gz")
+    assert run(["data", "get", "oxford_pet", "--url", pets.url]) == 3
+    assert "404" in capsys.readouterr().err
+    assert [entry.name for entry in (root / "oxford_pet").iterdir()] == ["images"]
+    pets.files["/pets/annotations.tar.gz"] = labels[:100]
+    assert run(["data", "get", "oxford_pet", "--url", pets.url]) == 3
+    assert "expected " in capsys.readouterr().err
+    pets.files["/pets/annotations.tar.gz"] = labels
+    assert run(["data", "get", "oxford_pet", "--url", pets.url]) == 0
+    assert pets.paths == ["/pets/images.tar.gz", *["/pets/annotations.tar.gz"] * 3]
+    assert run(["data", "check", "oxford_pet"]) == 0
+
+
+def test_a_copy_in_torchvision_s_layout_is_enough(pets: Served, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    catalogue_trees.oxford_pet(root / "oxford_pet", "oxford-iiit-pet")
+    assert run(["data", "get", "oxford_pet", "--url", pets.url]) == 0
+    assert "nothing to do" in capsys.readouterr().err
+    assert pets.asked == []
+
+
+def test_all_there_but_not_whole(pets: Served, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    catalogue_trees.oxford_pet(root / "oxford_pet")
+    (root / "oxford_pet/annotations/test.txt").unlink()
+    assert run(["data", "get", "oxford_pet", "--url", pets.url]) == 3
+    assert "not all of the dataset is in it" in capsys.readouterr().err
+    assert pets.asked == []
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_one_address_does_not_do_for_two_archives(
+    pets: Served, root: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", "get", "oxford_pet", "--url", f"{pets.url}images.tar.gz", *more]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "oxford_pet has 2 archives (images.tar.gz, annotations.tar.gz), --url gives one address" in said.err
+    assert "ending in /" in said.err
+    assert pets.asked == []
+
+
+def test_it_asks_once_for_all_that_is_missing(pets: Served, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    asked: list[str] = []
+    monkeypatch.setattr(typer, "confirm", lambda text, **_: asked.append(text))
+    assert run(["data", "get", "oxford_pet", "--url", pets.url]) == 130
+    assert asked == ["Download images.tar.gz (images, 0.8 GB) and annotations.tar.gz (trimaps and lists, 19 MB)?"]
+    assert pets.asked == []
+
+
+def test_a_zip_from_a_folder_or_an_address_of_its_own(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = zip_of(catalogue_trees.ade20k(tmp_path / "ade"), mac=True)
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    monkeypatch.setattr(ADE20K, "archives", (replace(ADE20K.archives[0], md5=md5),))
+    with serving(data) as served:
+        served.files = {"/ADEChallengeData2016.zip": data}
+        for url in (served.url, served.url.removesuffix("a.tar")):
+            assert run(["data", "get", "ade20k", "--url", url]) == 0
+            assert run(["data", "check", "ade20k"]) == 0
+            assert "train 3, val 2" in capsys.readouterr().out
+            assert [entry.name for entry in (root / "ade20k").iterdir()] == ["ADEChallengeData2016"]
+            shutil.rmtree(root / "ade20k")
+        assert served.paths == ["/a.tar", "/ADEChallengeData2016.zip"]

@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from filelock import FileLock
 
 from lossbench.data.download import obtain
 from lossbench.errors import ConfigError, SetupError
-from tests.data.archives import Served, serving, tar_of
+from tests.data.archives import Served, serving, tar_of, zip_of
 
 
 @pytest.fixture
@@ -148,3 +149,41 @@ def test_what_is_there_is_not_replaced(served: Served, root: Path) -> None:
 def test_two_at_a_time_do_not_mix(served: Served, root: Path) -> None:
     with FileLock(root / ".a.tar.part.lock"), pytest.raises(SetupError, match="another process is fetching"):
         get(served, root)
+
+
+@pytest.mark.parametrize("mac", [False, True])
+def test_a_zip_is_unpacked_without_what_macos_adds(content: Path, root: Path, mac: bool) -> None:
+    with serving(zip_of(content, mac)) as served:
+        get(served, root)
+        assert (root / "data/kit/sub/a.bin").read_bytes() == (content / "kit/sub/a.bin").read_bytes()
+        assert left(root / "data") == ["kit"]
+        assert left(root) == ["data"]
+        (root / "data/kit").rename(root / "data/other")
+        get(served, root)  # a second archive into the same folder
+    assert left(root / "data") == ["kit", "other"]
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "kit/../../evil", "..\\evil", "C:\\evil", "C:evil"])
+def test_a_zip_s_member_that_would_land_elsewhere_is_refused(root: Path, name: str) -> None:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr(name, b"")
+    with (
+        serving(data.getvalue()) as served,
+        pytest.raises(SetupError, match=r"cannot be unpacked .*would land elsewhere"),
+    ):
+        get(served, root)
+    assert left(root) == ["a.tar.part"]
+
+
+def test_a_damaged_or_encrypted_zip(content: Path, root: Path) -> None:
+    data = zip_of(content)
+    middle = len(data) // 2
+    damaged = data[:middle] + bytes(byte ^ 255 for byte in data[middle : middle + 50]) + data[middle + 50 :]
+    flag = bytearray(data)
+    flag[data.index(b"PK\1\2") + 8] |= 1
+    for broken, why in ((damaged, ""), (bytes(flag), "is encrypted")):
+        with serving(broken) as served, pytest.raises(SetupError, match=rf"cannot be unpacked \(.*{why}"):
+            get(served, root)
+        assert left(root) == ["a.tar.part"]
+        (root / "a.tar.part").unlink()

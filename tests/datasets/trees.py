@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +122,24 @@ def pascal_context(root: Path, *, labels: str = "mat", images: Path | None = Non
     return root
 
 
+def _catalogue(name: str) -> Callable[[Path], Path]:
+    """A tree of `catalogue_trees`, which builds on this module."""
+
+    def make(root: Path) -> Path:
+        from tests.datasets.catalogue_trees import TREES
+
+        return TREES[name](root)
+
+    return make
+
+
 _TREES = {
     "camvid": camvid,
     "cityscapes": cityscapes,
     "voc2010": voc2010,
     "pascal_context": pascal_context,
     "pascal_context_paper20": pascal_context,
+    **{name: _catalogue(name) for name in ("ade20k", "bdd100k", "kvasir", "loveda", "oxford_pet")},
 }
 
 
