@@ -90,6 +90,8 @@ def judge(under_test: Subject, rule: str) -> Result:
         declared = under_test.exceptions
     except LossbenchError:
         raise
+    except Broken as broken:
+        return Result(rule, False, "the constructor", broken.got, broken.expected)
     except Exception as error:  # whatever a constructor may raise is the finding
         return Result(rule, False, "the constructor", one_line(error), f"a {plugin.kind} is built")
     for name in declared:
