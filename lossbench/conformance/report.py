@@ -99,10 +99,9 @@ def same(fed: str, what: str, got: Tensor, expected: Tensor) -> Check:
     equal = torch.equal(got, expected)
     if got.ndim == 0:
         return Check(fed, f"{what} {got.item()!r}", f"{what} {expected.item()!r}, in every bit", equal)
-    different = int((got != expected).sum())
-    return Check(
-        fed, f"{what} differs at {different} of {got.numel()} elements", f"the same {what} in every bit", equal
-    )
+    different = int((got != expected).sum()) if got.shape == expected.shape else got.numel()
+    found = f"the same {what}" if equal else f"{what} differs at {different} of {got.numel()} elements"
+    return Check(fed, found, f"the same {what} in every bit", equal)
 
 
 def number(value: Tensor) -> str:

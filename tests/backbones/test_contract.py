@@ -1,4 +1,4 @@
-"""What every backbone must do, over the registry: the rules of `lossbench check`, and what this package adds to them."""
+"""What every backbone must do: the rules of `lossbench check` over the registry, and what this package adds to them."""
 
 from __future__ import annotations
 

@@ -224,6 +224,4 @@ class CannotBeBuilt(Sound):
 class Declared(WithoutDropout):
     """Has no dropout and says so."""
 
-    conformance_exceptions = {  # noqa: RUF012
-        rule: "has no dropout" for rule in ("dropout", "resample", "resample_distribution")
-    }
+    conformance_exceptions = dict.fromkeys(("dropout", "resample", "resample_distribution"), "has no dropout")

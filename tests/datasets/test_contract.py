@@ -1,4 +1,4 @@
-"""What every registered dataset must do: the rules of `lossbench check`; a new plugin is covered by being dropped in."""
+"""What every dataset must do: the rules of `lossbench check` over the registry; one dropped in is covered."""
 
 from __future__ import annotations
 

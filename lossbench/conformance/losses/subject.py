@@ -161,6 +161,14 @@ class LossSubject:
             raise Broken(f"a {value.dtype} value", "float32 or wider, whatever the dtype of the logits")
         return value
 
+    def runs(self) -> bool:
+        """Whether it gives a value and a gradient for random logits at all."""
+        try:
+            self.run(random_batch(self.classes))
+        except Exception:  # the rules say what it was
+            return False
+        return True
+
     def run(self, batch: Batch, loss: nn.Module | None = None) -> Outcome:
         """Value and gradient, of a fresh loss unless one is given. No dependence on the logits is gradient 0."""
         loss = loss or self.build(batch.classes)
