@@ -42,17 +42,19 @@ def check(
     (`lossbench data check` loads all). Exit code 0: every rule holds, 1: some rule fails, 2: wrong usage.
 
     \b
-    Examples:
+    Example:
       lossbench check my_loss.py --param gamma=3
       lossbench check sum --param 'terms=[{name: ce}, {name: dice, weight: 0.5}]'
     """
     plugins = _plugins(target, name, plugin or [])
-    params = _params(param or [])
+    from lossbench.conformance.targets import parse_params
+
+    params = parse_params(param or [])
     if params and len(plugins) > 1:
         names = ", ".join(found.name for found in plugins)
         raise ConfigError(f"which of {names} do the parameters belong to?", hint="give its NAME after the file")
     for found in plugins:  # a parameter that is wrong is found before anything is run
-        found.resolve(params)
+        _resolve(found, params)
     reports = []
     for number, found in enumerate(plugins):
         results, card = _check(found, params, data_root, timing=not no_timing)
@@ -83,18 +85,15 @@ def _plugins(target: str, name: str | None, files: list[Path]) -> list[Plugin]:
     return [plugin for plugin in found if plugin.name == name]
 
 
-def _params(given: list[str]) -> dict[str, Any]:
-    from lossbench.yamlfile import parse_yaml
-
-    params: dict[str, Any] = {}
-    for item in given:
-        name, equals, text = item.partition("=")
-        if not equals or not name.isidentifier():
-            raise ConfigError(f"--param {item}: not NAME=VALUE", hint="e.g. --param gamma=3")
-        if name in params:
-            raise ConfigError(f"--param {name} is given twice")
-        params[name] = parse_yaml(text, Path(f"--param {name}")).data
-    return params
+def _resolve(plugin: Plugin, params: dict[str, Any]) -> None:
+    missing = [param for param in plugin.params.values() if param.required and param.name not in params]
+    if missing:
+        value = "[{name: ce}, {name: dice, weight: 0.5}]" if missing[0].takes_terms else "..."
+        raise ConfigError(
+            f"{plugin.kind} '{plugin.name}' needs a value for '{missing[0].name}' ({missing[0].type_name})",
+            hint=f"--param '{missing[0].name}={value}'",
+        )
+    plugin.resolve(params)
 
 
 def _check(

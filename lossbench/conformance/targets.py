@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lossbench.errors import ConfigError, UnknownNameError, did_you_mean
 from lossbench.registry import KINDS, Kind, Plugin, Registry, all_registries, scan_file
@@ -42,6 +43,21 @@ def find(target: str, *, kind: Kind | None = None, plugins: Sequence[Path] = ())
         f"no {kind or 'loss, backbone or dataset'} is called '{target}', nor is it a file or an installed package",
         hint=did_you_mean(target, names) or "a file is named with its ending: my_loss.py",
     )
+
+
+def parse_params(given: Sequence[str]) -> dict[str, Any]:
+    """Parameters written as NAME=VALUE, the values as YAML. Raises ConfigError."""
+    from lossbench.yamlfile import parse_yaml
+
+    params: dict[str, Any] = {}
+    for item in given:
+        name, equals, text = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"--param {item}: not NAME=VALUE", hint="e.g. --param gamma=3")
+        if name in params:
+            raise ConfigError(f"--param {name} is given twice")
+        params[name] = parse_yaml(text, Path(f"--param {name}")).data
+    return params
 
 
 def plugin_of(kind: Kind, name: str, file: Path, module: str | None) -> Plugin:

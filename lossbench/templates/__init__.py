@@ -12,7 +12,7 @@ from lossbench.errors import ConfigError, SetupError, disk_error
 from lossbench.registry import Kind, Registry
 
 #: A longer one would break the lines of the templates.
-_LONGEST = 40
+_LONGEST = 30
 
 
 def write(kind: Kind, name: str, folder: Path) -> Path:

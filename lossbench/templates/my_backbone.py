@@ -8,8 +8,8 @@ In a suite:
     plugins: [./my_backbone.py]
     backbones: [my_backbone]
 
-The cut: `trunk` is deterministic and runs once a step; `head` holds every dropout and is
-repeated for Monte-Carlo losses, at a fraction of the cost of whole passes.
+The cut: `trunk` is deterministic and runs once a step; `head` holds every dropout and
+is repeated for Monte-Carlo losses, at a fraction of the cost of whole passes.
 `forward` is `head(trunk(x), x.shape[-2:])`: do not override it.
 """
 
@@ -22,7 +22,7 @@ from lossbench.registry import register_backbone
 
 @register_backbone("my_backbone")
 class MyBackbone(Backbone):
-    """One line that `lossbench list backbones` shows: three convolutions, stride 4.
+    """What `lossbench list` shows: three convolutions, stride 4.
 
     Args:
         num_classes: channels of the logits; filled in by the dataset.
@@ -53,7 +53,7 @@ class MyBackbone(Backbone):
         self.last = nn.Conv2d(width, num_classes, 1)
 
     def trunk(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W), any H and W -> features: a tensor, or a tuple or dict of them."""
+        """(N, 3, H, W), any H and W -> a tensor, or a tuple or dict of them."""
         features: Tensor = self.encoder(images)
         return features
 
@@ -63,5 +63,5 @@ class MyBackbone(Backbone):
         return functional.interpolate(logits, size=size, mode="bilinear")
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """The pre-trained part; all others train at `head_lr_factor` x the learning rate."""
+        """The pre-trained part; others train at `head_lr_factor` x the rate."""
         return list(self.encoder.parameters())

@@ -3,7 +3,7 @@
 Images and masks in folders need no code at all: see `lossbench show dataset folder`.
 
     lossbench check my_dataset.py
-    lossbench data check my_dataset --plugin my_dataset.py    # looks at every image
+    lossbench data check my_dataset --plugin FILE   # all images
 
 In a suite:
 
@@ -11,7 +11,8 @@ In a suite:
     datasets: [my_dataset]
 
 As it stands it draws discs. For files, take `root: Path` in the constructor (the folder
-`my_dataset` of the data root: LOSSBENCH_DATA or --data-root) and write, say:
+`my_dataset` of the data root: LOSSBENCH_DATA, --data-root)
+and write, say:
 
     def files(self, split):             # all that `load` reads: caches depend on them
         images = sorted((self.root / split / "images").glob("*.png"))
@@ -37,7 +38,7 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 @register_dataset("my_dataset")
 class MyDataset(SegmentationDataset):
-    """One line that `lossbench list datasets` shows: discs of two colors on grey.
+    """What `lossbench list` shows: discs of two colors on grey.
 
     Args:
         images: number of training images; a quarter as many to validate.
@@ -65,11 +66,11 @@ class MyDataset(SegmentationDataset):
         return []
 
     def fingerprint(self, split: str) -> str:
-        """Changes whenever what is decoded changes: of files, the base class sees to it."""
+        """Changes whenever what is decoded does."""
         return f"discs1{split}{len(self.names(split))}"
 
     def load(self, split: str, index: int) -> Pair:
-        """Image (H, W, 3) RGB and target (H, W), both uint8. Called by several threads."""
+        """Image (H, W, 3) RGB, target (H, W): uint8. Several threads call it."""
         seed = [("train", "val").index(split), index]
         random = np.random.default_rng(seed)  # of its own: no global state
         height, width = 64, 96

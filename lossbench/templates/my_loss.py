@@ -1,6 +1,6 @@
 """The loss `my_loss`: replace the formula, keep the contract.
 
-    lossbench check my_loss.py                    # every rule, and a loss card
+    lossbench check my_loss.py      # rules, and a card
     lossbench check my_loss.py --param epsilon=2
 
 In a suite, beside others (compare with `lossbench run suite.yaml`):
@@ -9,7 +9,7 @@ In a suite, beside others (compare with `lossbench run suite.yaml`):
     losses:
       - ce
       - my_loss
-      - {name: my_loss, epsilon: [0.5, 2.0]}      # a list is a grid
+      - {name: my_loss, epsilon: [0.5, 2.0]}   # a grid
 
 In anybody's training loop: MyLoss(epsilon=2.0)(logits, target).
 """
@@ -23,7 +23,7 @@ from lossbench.registry import register_loss
 
 @register_loss("my_loss")
 class MyLoss(nn.Module):
-    """One line that `lossbench list losses` shows: mean of -log p_y + epsilon (1 - p_y).
+    """What `lossbench list` shows: mean of -log p_y + epsilon (1 - p_y).
 
     Source: the paper and its equation. Helps when: ... Known trap: ...
 
@@ -48,8 +48,8 @@ class MyLoss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         valid = target != self.ignore_index
         label = target.masked_fill(~valid, 0)
-        # float32 or wider whatever comes in; nothing that ignored pixels hold (NaN, even)
-        # may reach the value or the gradient.
+        # float32 or wider whatever comes in; nothing that ignored pixels hold (NaN,
+        # even) may reach the value or the gradient.
         wide = logits if logits.dtype == torch.float64 else logits.float()
         wide = wide.masked_fill(~valid.unsqueeze(1), 0.0)
         log_p = -functional.cross_entropy(wide, label, reduction="none")  # (N, H, W)

@@ -27,7 +27,7 @@ def render_results(results: Sequence[Result], console: Console, *, verbose: bool
     fed = room * 3 // 5
     console.print(Text(f"{'rule':<{column}}        {'fed':<{fed}} got", style="bold"), soft_wrap=True)
     for result in results:
-        said = safe(_said(result, fed, room - fed - 1), console)
+        said = _said(result, fed, room - fed - 1, console)
         line = Text.assemble(f"{result.rule:<{column}}  ", (f"{_verdict(result):<4}", _style(result)), f"  {said}")
         console.print(line, soft_wrap=True)
     for result in results:
@@ -36,10 +36,10 @@ def render_results(results: Sequence[Result], console: Console, *, verbose: bool
             _print_in_full(result, console, width)
 
 
-def _said(result: Result, fed: int, got: int) -> str:
+def _said(result: Result, fed: int, got: int, console: Console) -> str:
     if result.skipped_reason is not None:
-        return _cut(result.skipped_reason, fed + got)
-    return f"{_cut(result.fed, fed):<{fed}} {_cut(result.got, got)}".rstrip()
+        return _cut(safe(result.skipped_reason, console), fed + got)
+    return f"{_cut(safe(result.fed, console), fed):<{fed}} {_cut(safe(result.got, console), got)}".rstrip()
 
 
 def _verdict(result: Result) -> str:

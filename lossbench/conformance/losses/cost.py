@@ -108,6 +108,7 @@ def _memory(subject: LossSubject) -> dict[str, dict[str, float]]:
     """Peaks by shape and candidate, in sizes of the logits; empty when the process fails."""
     plugin = subject.plugin
     request = {"file": str(plugin.file), "module": plugin.module, "name": plugin.name, "params": subject.params}
+    request["shapes"] = SHAPES
     done = subprocess.run(
         [sys.executable, "-m", "lossbench.conformance.losses.cost"],
         input=json.dumps(request, default=str),
@@ -127,6 +128,7 @@ def main(request: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     plugin = plugin_of("loss", request["name"], Path(request["file"]), request["module"])
     subject = LossSubject(plugin, request["params"])
     found: dict[str, dict[str, float]] = {}
+    SHAPES.update({name: tuple(shape) for name, shape in request["shapes"].items()})
     for name, shape in SHAPES.items():
         if subject.fixed_classes in (None, shape[1]):
             size = 4 * torch.Size(shape).numel()
