@@ -1,4 +1,4 @@
-"""The dataset `my_dataset`: replace where images come from, keep the contract.
+"""The dataset `my_dataset`: replace the images, keep the contract.
 
 Images and masks in folders need no code at all: see `lossbench show dataset folder`.
 
