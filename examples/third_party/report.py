@@ -43,7 +43,7 @@ def failures(reports: list[dict[str, Any]]) -> str:
 def cards(reports: list[dict[str, Any]]) -> str:
     """A row for each loss: its standing on trained logits, its cost on the Cityscapes crops."""
     rows = [
-        "| loss | rules failed | value | gradient / CE | on rare classes | perfect batch, a class absent | x CE | memory x CE |",
+        "| loss | rules failed | value | gradient / CE | on rare classes | perfect batch | x CE | memory x CE |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for report in reports:
