@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
-from lossbench.conformance.datasets.rules import RULES as RULES
+from lossbench.conformance.datasets.caching import CACHING_RULES
+from lossbench.conformance.datasets.content import CONTENT_RULES
+from lossbench.conformance.report import Rule
+
+#: In the order of a report.
+RULES: tuple[Rule, ...] = (*CONTENT_RULES, *CACHING_RULES)

@@ -100,3 +100,8 @@ class DatasetSubject:
 
     def reset(self) -> None:
         """Nothing: rules only read."""
+
+
+def alike(first: Pair, second: Pair) -> bool:
+    """Whether two pairs are the same in every bit."""
+    return all(a.shape == b.shape and bool((a == b).all()) for a, b in zip(first, second, strict=True))
