@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ def names(target: str, **options: object) -> list[str]:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "kit_pkg"]:
+        del sys.modules[name]  # of another test
     folder = tmp_path / "kit_pkg"
     (folder / "more").mkdir(parents=True)
     (folder / "__init__.py").write_text("")

@@ -58,11 +58,10 @@ class Cost:
 
 def costs(subject: LossSubject, say: Callable[[str], None] = lambda message: None) -> list[Cost]:
     """One for each shape; none of a shape that its parameters do not fit."""
-    memory = _memory(subject) if Path("/proc/self/clear_refs").exists() else {}
+    fitting = {name: title for name, title in TITLES.items() if subject.fixed_classes in (None, SHAPES[name][1])}
+    memory = _memory(subject) if fitting and Path("/proc/self/clear_refs").exists() else {}
     found = []
-    for name, title in TITLES.items():
-        if subject.fixed_classes not in (None, SHAPES[name][1]):
-            continue
+    for name, title in fitting.items():
         say(f"timing, {title} ...")
         passes, works = _works(subject, name)
         rounds = _rounds(works)
