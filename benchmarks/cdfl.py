@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.inputs import VOID
 from benchmarks.measure import ROOT, Options, Row, Spread, Table, environment, interleave, peak_bytes
 from benchmarks.steps import NETS, Net, inputs, training_step
 from lossbench.backbones.base import Backbone
+from lossbench.conformance.losses.inputs import VOID
 from lossbench.losses import CrossDropoutFocalLoss
 from lossbench.training.loop import Trainer
 

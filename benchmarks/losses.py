@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks import lovasz
-from benchmarks.inputs import SHAPES, VOID, logits_and_target
 from benchmarks.measure import Options, Row, Spread, Table, interleave, optional, peak_bytes
 from lossbench import losses
+from lossbench.conformance.losses.inputs import SHAPES, VOID, logits_and_target
 from lossbench.losses._moments import Moments
 
 Loss = Callable[[Tensor], Tensor]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from benchmarks.inputs import VOID, logits_and_target
 from benchmarks.measure import Options, Row, Table, interleave, optional, peak_bytes
+from lossbench.conformance.losses.inputs import VOID, logits_and_target
 from lossbench.losses._lovasz_plain import plain
 from lossbench.losses.lovasz_softmax import lovasz_softmax
 

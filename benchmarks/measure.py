@@ -7,23 +7,25 @@ with its quartiles. Memory is a fresh process's peak over what was resident befo
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import platform
 import random
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lossbench import measuring
+from lossbench.measuring import Spread as Spread
+from lossbench.measuring import Work as Work
+from lossbench.measuring import interleave as interleave
+
 ROOT = Path(__file__).resolve().parent.parent
-Work = Callable[[], object]
 
 
 @dataclass
@@ -34,23 +36,6 @@ class Options:
     threads: int = 2
     device: str = "cpu"
     quick: bool = False
-
-
-@dataclass
-class Spread:
-    """Median and quartiles over the rounds."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        values = sorted(values)
-        if len(values) < 3:
-            return cls(statistics.median(values), values[0], values[-1])
-        low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-        return cls(middle, low, high)
 
 
 @dataclass
@@ -101,48 +86,6 @@ class Table:
         return cls(data["title"], data["baseline"], rows, data["note"])
 
 
-def interleave(
-    candidates: Mapping[str, Work],
-    *,
-    baseline: str,
-    rounds: int,
-    warmup: int = 1,
-    sync: Work = lambda: None,
-    repeat: int = 1,
-) -> dict[str, tuple[Spread, Spread]]:
-    """(milliseconds, ratio to `baseline` in the same round) of every candidate.
-
-    Args:
-        warmup: calls of each before the clock starts.
-        sync: called before the clock is read, e.g. `torch.cuda.synchronize`.
-        repeat: calls a measurement averages over, for work of microseconds.
-    """
-    order, random_order = list(candidates), random.Random(0)
-    times: dict[str, list[float]] = {name: [] for name in order}
-    for name in order:
-        for _ in range(warmup):
-            candidates[name]()
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(rounds):
-            random_order.shuffle(order)
-            for name in order:
-                sync()
-                started = time.perf_counter()
-                for _ in range(repeat):
-                    candidates[name]()
-                sync()
-                times[name].append((time.perf_counter() - started) * 1000 / repeat)
-    finally:
-        gc.enable()
-    base = times[baseline]
-    return {
-        name: (Spread.of(values), Spread.of(value / reference for value, reference in zip(values, base, strict=True)))
-        for name, values in times.items()
-    }
-
-
 def processes(commands: Mapping[str, list[str]], *, rounds: int) -> dict[str, Spread]:
     """Wall milliseconds of whole processes, interleaved, after one uncounted run of each.
 
@@ -164,15 +107,8 @@ def processes(commands: Mapping[str, list[str]], *, rounds: int) -> dict[str, Sp
 
 
 def peak_bytes(module: str, function: str, *arguments: str, threads: int = 2) -> int:
-    """Peak resident bytes of calling `work` beyond what was resident before, in a fresh process, where
-    `work = module.function(*arguments)` prepares the inputs. Linux only."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "peak.py"), module, function, *arguments]
-    # A fixed threshold: every freed block goes back to the system at once and cannot hide the next one.
-    extra = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment() | extra)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
-    return int(done.stdout.split()[-1])
+    """`lossbench.measuring.peak_bytes`, with this checkout importable."""
+    return measuring.peak_bytes(module, function, *arguments, threads=threads, environment=environment())
 
 
 def environment() -> dict[str, str]:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.inputs import VOID
 from lossbench.backbones.base import Backbone
+from lossbench.conformance.losses.inputs import VOID
 from lossbench.data.batches import normalise
 from lossbench.protocol import Protocol
 from lossbench.registry import Registry

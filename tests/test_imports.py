@@ -25,6 +25,7 @@ CALLS = {
     "plan": ["plan quickstart --results nowhere"],
     "status": ["status quickstart --results nowhere"],
     "leaderboard": ["leaderboard --results nowhere", "leaderboard --results nowhere --published"],
+    "new": ["new loss focal --to nowhere"],
     "diagnostics": ["diagnostics --results nowhere"],
     "merge": ["merge results --results nowhere --dry-run"],
     "verify": ["verify results --no-index", "verify results --changed-since HEAD --summary /dev/null"],

@@ -1,64 +1,104 @@
-"""What a registered loss must pass: one implementation for `lossbench check` and for the tests.
+"""What a registered loss, backbone or dataset must pass: one implementation for `lossbench check`, for the tests, and
+for the tests of packages of your own (`pytest --pyargs lossbench.conformance --loss my_pkg.my_loss`).
 
     from lossbench.registry import Registry
-    for result in check_loss(Registry("loss").get("focal"), gamma=3.0):
+    for result in check(Registry("loss").get("focal"), gamma=3.0):
         print(result)
 
-A rule says what it fed, what it got and what it expected. A loss for which a rule makes no sense (a boundary loss and
+A rule says what it fed, what it got and what it expected. A plugin for which a rule makes no sense (a boundary loss and
 `pixel_permutation`, say) declares so, with the reason, in a class attribute
 `conformance_exceptions: ClassVar[dict[str, str]]`, {rule: reason}; the reason is shown in place of a verdict.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from lossbench.conformance._behaviour import BEHAVIOUR_RULES
-from lossbench.conformance._invariance import INVARIANCE_RULES
-from lossbench.conformance._subject import Broken, Result, Rule, Skip, Subject, one_line
-from lossbench.conformance._values import VALUE_RULES
 from lossbench.errors import ConfigError, LossbenchError, did_you_mean
-from lossbench.registry import Plugin
 
-__all__ = ["RULES", "Result", "check_loss", "check_rule"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
-#: Every rule by name, in the order of a report. The docstring of a rule says what it requires.
-RULES: dict[str, Rule] = {rule.__name__: rule for rule in (*VALUE_RULES, *INVARIANCE_RULES, *BEHAVIOUR_RULES)}
+    from lossbench.conformance.report import Result as Result
+    from lossbench.conformance.report import Rule, Subject
+    from lossbench.registry import Kind, Plugin
+
+__all__ = ["check", "check_rule", "judge", "rules", "subject"]
 
 
-def check_loss(plugin: Plugin, **params: Any) -> list[Result]:
-    """Try a loss against every rule of `RULES`.
+@cache
+def rules(kind: Kind) -> Mapping[str, Rule]:
+    """Every rule for a kind of plugin by name, in the order of a report. A rule's docstring says what it requires."""
+    # Imported only now: collecting the tests of this package, say, needs no torch.
+    folder = "losses" if kind == "loss" else f"{kind}s"
+    module = importlib.import_module(f"{__name__}.{folder}")
+    return {rule.__name__: rule for rule in module.RULES}
+
+
+def check(plugin: Plugin, /, *, data_root: Path | None = None, **params: Any) -> list[Result]:
+    """Try a plugin against every rule of its kind.
 
     Args:
-        plugin: the loss, from `Registry("loss").get(name)`.
-        params: its hyper-parameters; defaults where not given. A list-valued one holds a value per class.
+        plugin: e.g. from `Registry("loss").get(name)`.
+        data_root: where datasets lie, for a dataset that reads files; see `lossbench.data.roots`.
+        params: its hyper-parameters; defaults where not given. A loss's list-valued one holds a value per class.
 
     Raises:
-        LossbenchError: the parameters do not fit (unknown, missing, out of range), or its file does not import.
+        LossbenchError: the parameters do not fit (unknown, missing, out of range), its file does not import, or a
+            dataset's data is not there.
     """
-    return [check_rule(plugin, rule, **params) for rule in RULES]
+    under_test = subject(plugin, params, data_root=data_root)
+    return [judge(under_test, rule) for rule in rules(plugin.kind)]
 
 
-def check_rule(plugin: Plugin, rule: str, /, **params: Any) -> Result:
-    """Try a loss against one rule.
+def check_rule(plugin: Plugin, rule: str, /, *, data_root: Path | None = None, **params: Any) -> Result:
+    """Try a plugin against one rule.
 
     Raises:
-        LossbenchError: as `check_loss`; ConfigError for an unknown rule, also among the loss's declared exceptions.
+        LossbenchError: as `check`; ConfigError for an unknown rule, also among the declared exceptions.
     """
-    if rule not in RULES:
-        raise ConfigError(f"unknown rule '{rule}'", hint=did_you_mean(rule, RULES) or f"known: {', '.join(RULES)}")
-    subject = Subject(plugin, params)
+    return judge(subject(plugin, params, data_root=data_root), rule)
+
+
+def subject(plugin: Plugin, params: Mapping[str, Any], *, data_root: Path | None = None) -> Subject:
+    """The plugin under test, for `judge`: what is costly to build is built once for all rules."""
+    if plugin.kind == "loss":
+        from lossbench.conformance.losses.subject import LossSubject
+
+        return LossSubject(plugin, params)
+    if plugin.kind == "backbone":
+        from lossbench.conformance.backbones.subject import BackboneSubject
+
+        return BackboneSubject(plugin, params)
+    from lossbench.conformance.datasets.subject import DatasetSubject
+
+    return DatasetSubject(plugin, params, data_root)
+
+
+def judge(under_test: Subject, rule: str) -> Result:
+    """The verdict of one rule. Raises as `check_rule`."""
+    from lossbench.conformance.report import Broken, Result, Skip, one_line
+
+    plugin = under_test.plugin
+    known = rules(plugin.kind)
+    if rule not in known:
+        raise ConfigError(f"unknown rule '{rule}'", hint=did_you_mean(rule, known) or f"known: {', '.join(known)}")
     try:
-        declared = subject.exceptions
+        declared = under_test.exceptions
     except LossbenchError:
         raise
+    except Broken as broken:
+        return Result(rule, False, "the constructor", broken.got, broken.expected)
     except Exception as error:  # whatever a constructor may raise is the finding
-        return Result(rule, False, "the constructor", one_line(error), "a loss is built")
+        return Result(rule, False, "the constructor", one_line(error), f"a {plugin.kind} is built")
     for name in declared:
-        if name not in RULES:
+        if name not in known:
             raise ConfigError(
-                f"loss '{plugin.name}' declares an exception to the unknown rule '{name}' ({plugin.where})",
-                hint=did_you_mean(name, RULES) or f"known: {', '.join(RULES)}",
+                f"{plugin.kind} '{plugin.name}' declares an exception to the unknown rule '{name}' ({plugin.where})",
+                hint=did_you_mean(name, known) or f"known: {', '.join(known)}",
             )
     if rule in declared:
         return Result(rule, True, "", "", "", skipped_reason=declared[rule])
@@ -66,15 +106,17 @@ def check_rule(plugin: Plugin, rule: str, /, **params: Any) -> Result:
     checked: list[str] = []
     got = expected = ""
     try:
-        for check in RULES[rule](subject):
-            got, expected = check.got, check.expected
-            if not check.ok:
-                return Result(rule, False, check.fed, got, expected)
-            checked.append(check.fed)
+        for made in known[rule](under_test):
+            got, expected = made.got, made.expected
+            if not made.ok:
+                return Result(rule, False, made.fed, got, expected)
+            checked.append(made.fed)
     except Skip as skip:
         return Result(rule, True, "", "", "", skipped_reason=str(skip))
     except Broken as broken:
-        return Result(rule, False, subject.fed, broken.got, broken.expected)
-    except Exception as error:  # a loss that raises has failed the rule: the error is the finding, shown in full
-        return Result(rule, False, subject.fed, one_line(error), "no error")
+        return Result(rule, False, under_test.fed, broken.got, broken.expected)
+    except Exception as error:  # a plugin that raises has failed the rule: the error is the finding, shown in full
+        return Result(rule, False, under_test.fed, one_line(error), "no error")
+    finally:
+        under_test.reset()
     return Result(rule, True, "; ".join(dict.fromkeys(checked)), got, expected)

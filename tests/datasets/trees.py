@@ -25,6 +25,11 @@ def pair(seed: int, ids: list[int], size: tuple[int, int] = SIZE) -> tuple[np.nd
     return rng.integers(0, 256, (*size, 3), dtype=np.uint8), mask
 
 
+def _seed(split: str, index: int) -> int:
+    """No two splits share an image."""
+    return index + 1000 * ("train", "val", "test").index(split)
+
+
 def save(file: Path, array: np.ndarray, **options: Any) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(file, **options)
@@ -36,7 +41,7 @@ def camvid(root: Path, counts: dict[str, int] | None = None) -> Path:
     for split, count in (counts or {"train": 3, "val": 2}).items():
         lines = []
         for index in range(count):
-            image, mask = pair(index, list(range(12)))
+            image, mask = pair(_seed(split, index), list(range(12)))
             name = f"0001TP_{index:06d}.png"
             save(root / split / name, image)
             save(root / f"{split}annot" / name, mask)
@@ -49,7 +54,7 @@ def folder(root: Path, count: int = 3, ids: tuple[int, ...] = (0, 1, 2, 255)) ->
     """images/{split}/*.jpg and masks/{split}/*.png with grey ids."""
     for split in ("train", "val"):
         for index in range(count):
-            image, mask = pair(index, list(ids))
+            image, mask = pair(_seed(split, index), list(ids))
             save(root / "images" / split / f"img{index}.jpg", image)
             save(root / "masks" / split / f"img{index}.png", mask)
     return root
@@ -64,7 +69,7 @@ def cityscapes(
         for index in range(count):
             city = ("aachen", "bad-honnef")[index % 2]
             name = f"{city}/{city}_{index:06d}_000019"
-            image, mask = pair(index, [0] if split == "test" else list(range(34)), size)
+            image, mask = pair(_seed(split, index), [0] if split == "test" else list(range(34)), size)
             for kind, suffix, array in (("leftImg8bit", "", image), ("gtFine", "_labelIds", mask)):
                 base = root / f"{kind}_trainvaltest" if apart else root
                 save(base / kind / split / f"{name}_{kind}{suffix}.png", array)
@@ -81,7 +86,7 @@ def _voc(base: Path, lists: str, ids: list[int]) -> list[tuple[str, np.ndarray]]
     masks = []
     for split, names in VOC_NAMES.items():
         for index, name in enumerate(names):
-            image, mask = pair(index, ids, VOC_SIZES[index % 3])
+            image, mask = pair(_seed(split, index), ids, VOC_SIZES[index % 3])
             save(base / "JPEGImages" / f"{name}.jpg", image)
             masks.append((name, mask))
         file = base / lists / f"{split}.txt"
@@ -143,14 +148,18 @@ _TREES = {
 }
 
 
-def build(name: str, root: Path) -> SegmentationDataset:
-    """A minimal instance of a registered dataset. One that needs a tree of its own adds it here; a generated one
-    (no `root`, no required parameter) works as it is."""
-    plugin = Registry("dataset").get(name)
+def params(name: str, root: Path) -> dict[str, Any]:
+    """Makes the files of a registered dataset below `root / name`; returns the parameters it is built with. One that
+    needs a tree of its own adds it to `_TREES`; a generated one (no `root`, no required parameter) works as it is."""
     if name in _TREES:
-        return plugin.build({}, root=_TREES[name](root / name))
+        _TREES[name](root / name)
+        return {}
     if name == "folder":
-        tree = folder(root / name)
-        return plugin.build({"title": "demo", "path": str(tree), "classes": ["a", "b", "c"]}, root=root / name)
-    small = {key: 4 for key in ("train_images", "val_images") if key in plugin.params}
-    return plugin.build(small, root=root / name)
+        return {"title": "demo", "path": str(folder(root / name)), "classes": ["a", "b", "c"]}
+    return {key: 4 for key in ("train_images", "val_images") if key in Registry("dataset").get(name).params}
+
+
+def build(name: str, root: Path) -> SegmentationDataset:
+    """A minimal instance of a registered dataset."""
+    dataset: SegmentationDataset = Registry("dataset").get(name).build(params(name, root), root=root / name)
+    return dataset

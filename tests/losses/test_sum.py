@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lossbench.conformance import check_loss
+from lossbench.conformance import check
 from lossbench.errors import ConfigError, ParameterError
 from lossbench.losses import CrossDropoutFocalLoss, CrossEntropyLoss, DropoutFocalLoss, LovaszSoftmaxLoss, SumLoss
 from lossbench.registry import LossTerm, Registry
@@ -98,7 +98,7 @@ def test_what_python_may_get_wrong() -> None:
     ids=str,
 )
 def test_it_conforms(terms: list[dict[str, Any]]) -> None:
-    failed = [str(result) for result in check_loss(PLUGIN, terms=terms) if not result.ok]
+    failed = [str(result) for result in check(PLUGIN, terms=terms) if not result.ok]
     assert not failed, "\n".join(failed)
 
 

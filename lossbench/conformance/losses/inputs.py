@@ -7,7 +7,11 @@ from torch import Tensor
 from torch.nn import functional
 
 #: (N, C, H, W) of a training batch: two Cityscapes halves, CamVid, Pascal Context.
-SHAPES = {"city": (2, 19, 512, 1024), "camvid": (4, 11, 360, 480), "pctx": (4, 59, 480, 480)}
+SHAPES: dict[str, tuple[int, int, int, int]] = {
+    "city": (2, 19, 512, 1024),
+    "camvid": (4, 11, 360, 480),
+    "pctx": (4, 59, 480, 480),
+}
 VOID = 255
 _BLOB = 16
 _VOID_SHARE = 0.05

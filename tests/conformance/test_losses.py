@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from lossbench.conformance import RULES, check_loss, check_rule
+from lossbench.conformance import check, check_rule, rules
 from lossbench.errors import ConfigError, LossbenchError
 from lossbench.registry import Plugin, Registry
 
 LOSSES = Registry("loss")
+RULES = rules("loss")
 BROKEN = Registry("loss", plugins=[Path(__file__).with_name("broken_losses.py")])
 
 
@@ -63,7 +64,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("name", "params"), VARIANTS, ids=str)
 def test_options_pass_too(name: str, params: dict[str, Any]) -> None:
-    failed = [str(result) for result in check_loss(LOSSES.get(name), **params) if not result.ok]
+    failed = [str(result) for result in check(LOSSES.get(name), **params) if not result.ok]
     assert not failed, "\n".join(failed)
 
 
@@ -140,7 +141,7 @@ def test_every_rule_says_what_it_requires() -> None:
 
 @pytest.mark.parametrize("name", ["sound", "saved_state", "spatial_declared"])
 def test_sound_losses_pass(name: str) -> None:
-    failed = [str(result) for result in check_loss(BROKEN.get(name)) if not result.ok]
+    failed = [str(result) for result in check(BROKEN.get(name)) if not result.ok]
     assert not failed, "\n".join(failed)
 
 
@@ -149,7 +150,7 @@ def test_sound_losses_pass(name: str) -> None:
     ["averages_over_ignored", "wrong_gradient", "class_0_is_background", "consumes_random_stream", "hidden_state"],
 )
 def test_a_fault_fails_no_rule_but_its_own(name: str) -> None:
-    failed = {result.rule for result in check_loss(BROKEN.get(name)) if not result.ok}
+    failed = {result.rule for result in check(BROKEN.get(name)) if not result.ok}
     assert failed == {FAULTS[name][0]}
 
 
@@ -157,7 +158,7 @@ def test_a_fault_fails_no_rule_but_its_own(name: str) -> None:
 
 
 def test_a_declared_exception_is_shown_with_its_reason() -> None:
-    results = {result.rule: result for result in check_loss(BROKEN.get("spatial_declared"))}
+    results = {result.rule: result for result in check(BROKEN.get("spatial_declared"))}
     assert results["pixel_permutation"].skipped_reason == "rows are weighted"
     assert str(results["pixel_permutation"]) == "skip pixel_permutation: rows are weighted"
     assert results["image_order"].skipped_reason is None
@@ -165,21 +166,21 @@ def test_a_declared_exception_is_shown_with_its_reason() -> None:
 
 def test_an_exception_to_no_rule_is_an_error() -> None:
     with pytest.raises(ConfigError, match="unknown rule 'pixel_permutations'") as caught:
-        check_loss(BROKEN.get("exception_misspelt"))
+        check(BROKEN.get("exception_misspelt"))
     assert caught.value.hint == "did you mean 'pixel_permutation'?"
 
 
 def test_a_constructor_that_raises_is_a_finding() -> None:
-    results = check_loss(BROKEN.get("cannot_be_built"))
+    results = check(BROKEN.get("cannot_be_built"))
     assert not any(result.ok for result in results)
     assert results[0].got == "RuntimeError: no luck"
 
 
 def test_wrong_parameters_are_the_users() -> None:
     with pytest.raises(LossbenchError, match="no parameter 'gama'"):
-        check_loss(LOSSES.get("focal"), gama=2.0)
+        check(LOSSES.get("focal"), gama=2.0)
     with pytest.raises(LossbenchError, match="gamma must be at least 0"):
-        check_loss(LOSSES.get("focal"), gamma=-2.0)
+        check(LOSSES.get("focal"), gamma=-2.0)
 
 
 def test_unknown_rule() -> None:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lossbench.conformance._subject import VOID, Check, Rule, Subject, close, random_batch
+from lossbench.conformance.losses.subject import VOID, LossSubject, random_batch
+from lossbench.conformance.report import Check, Rule, close
 
 _RTOL = 1e-5
 
 
-def class_permutation(subject: Subject) -> Iterator[Check]:
+def class_permutation(subject: LossSubject) -> Iterator[Check]:
     """Renaming the classes, and with them counts and parameters per class, changes nothing."""
     batch = random_batch(subject.classes)
     order = [*range(1, subject.classes), 0]
@@ -28,7 +29,7 @@ def class_permutation(subject: Subject) -> Iterator[Check]:
     yield close(renamed.fed, "gradient", outcome.grad, base.grad[:, order], _RTOL)
 
 
-def image_order(subject: Subject) -> Iterator[Check]:
+def image_order(subject: LossSubject) -> Iterator[Check]:
     """The order of the images in the batch changes nothing."""
     batch = random_batch(subject.classes, size=(3, 4, 5))
     flipped = batch.changed("images in reverse order", logits=lambda z: z.flip(0), target=lambda y: y.flip(0))
@@ -37,7 +38,7 @@ def image_order(subject: Subject) -> Iterator[Check]:
     yield close(flipped.fed, "gradient", outcome.grad.flip(0), base.grad, _RTOL)
 
 
-def pixel_permutation(subject: Subject) -> Iterator[Check]:
+def pixel_permutation(subject: LossSubject) -> Iterator[Check]:
     """Shuffling the pixels of every image changes nothing (a spatial loss declares an exception)."""
     batch = random_batch(subject.classes)
     _, height, width = batch.target.shape
@@ -52,7 +53,7 @@ def pixel_permutation(subject: Subject) -> Iterator[Check]:
     yield close(other.fed, "gradient", outcome.grad, shuffled(base.grad), _RTOL)
 
 
-def shift(subject: Subject) -> Iterator[Check]:
+def shift(subject: LossSubject) -> Iterator[Check]:
     """A constant added to all logits of a pixel changes nothing (a loss without softmax declares an exception)."""
     batch = random_batch(subject.classes, dtype=torch.float64)
     generator = torch.Generator().manual_seed(7)

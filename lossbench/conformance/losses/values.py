@@ -9,10 +9,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lossbench.conformance._subject import VOID, Batch, Check, Outcome, Rule, Subject, close, number, random_batch, same
+from lossbench.conformance.losses.subject import VOID, Batch, LossSubject, Outcome, random_batch
+from lossbench.conformance.report import Check, Rule, close, number, same
 
 
-def contract(subject: Subject) -> Iterator[Check]:
+def contract(subject: LossSubject) -> Iterator[Check]:
     """An nn.Module with a docstring, `ignore_index` in the constructor, forward(logits, target[, resample])."""
     plugin = subject.plugin
     yield Check("the constructor", f"facts {sorted(plugin.facts)}", "ignore_index", "ignore_index" in plugin.facts)
@@ -22,7 +23,7 @@ def contract(subject: Subject) -> Iterator[Check]:
     yield Check("forward", f"({', '.join(names)})", "(logits, target) or (logits, target, resample)", fits)
 
 
-def scalar_finite(subject: Subject) -> Iterator[Check]:
+def scalar_finite(subject: LossSubject) -> Iterator[Check]:
     """A scalar; value and gradient finite at logits of ±1e4, equal logits, p = 1 at the true or at a wrong class."""
     batch = random_batch(subject.classes)
     right = _one_hot(batch)
@@ -40,7 +41,7 @@ def scalar_finite(subject: Subject) -> Iterator[Check]:
         yield finite(exact.fed, subject.run(exact))
 
 
-def ignore(subject: Subject) -> Iterator[Check]:
+def ignore(subject: LossSubject) -> Iterator[Check]:
     """What the logits hold at ignored pixels changes nothing, nor does which label marks them; no gradient there."""
     batch = random_batch(subject.classes)
     ignored = ~batch.valid.unsqueeze(1)
@@ -59,7 +60,7 @@ def ignore(subject: Subject) -> Iterator[Check]:
         yield same(fed, "gradient", other.grad, base.grad)
 
 
-def compaction(subject: Subject) -> Iterator[Check]:
+def compaction(subject: LossSubject) -> Iterator[Check]:
     """The value equals the loss over the valid pixels alone, laid out in a row."""
     batch = random_batch(subject.classes)
     row = batch.changed(
@@ -70,7 +71,7 @@ def compaction(subject: Subject) -> Iterator[Check]:
     yield close(row.fed, "value", subject.run(batch).value, subject.run(row).value, 1e-5)
 
 
-def all_ignored(subject: Subject) -> Iterator[Check]:
+def all_ignored(subject: LossSubject) -> Iterator[Check]:
     """A batch without any labelled pixel gives exactly 0 and a gradient of zeros."""
     batch = random_batch(subject.classes)
     everywhere = torch.ones(())
@@ -81,7 +82,7 @@ def all_ignored(subject: Subject) -> Iterator[Check]:
         yield _zero(fed, "gradient", outcome.grad)
 
 
-def absent_class(subject: Subject) -> Iterator[Check]:
+def absent_class(subject: LossSubject) -> Iterator[Check]:
     """Finite where classes are missing: from the batch, from the whole training set, or all but one."""
     batch = random_batch(subject.classes)
     last = subject.classes - 1
@@ -100,7 +101,7 @@ def absent_class(subject: Subject) -> Iterator[Check]:
     yield finite(fed, subject.run(batch.changed(fed, target=lambda y: torch.zeros_like(y).masked_fill(one, VOID))))
 
 
-def gradcheck(subject: Subject) -> Iterator[Check]:
+def gradcheck(subject: LossSubject) -> Iterator[Check]:
     """The gradient equals central differences in float64, away from ties (passes held fixed)."""
     batch = random_batch(subject.classes, size=(2, 2, 3), dtype=torch.float64, seed=1)
     batch = replace(batch, passes=tuple(z.requires_grad_() for z in batch.passes))
@@ -116,7 +117,7 @@ def gradcheck(subject: Subject) -> Iterator[Check]:
     yield Check(batch.fed, got, "torch.autograd.gradcheck passes (derivatives relative to the largest)", passed)
 
 
-def dtypes(subject: Subject) -> Iterator[Check]:
+def dtypes(subject: LossSubject) -> Iterator[Check]:
     """float16 and bfloat16 logits, and autocast to either, give the float32 value of the same logits."""
     batch = random_batch(subject.classes)
     for dtype in (torch.bfloat16, torch.float16):
@@ -133,7 +134,7 @@ def dtypes(subject: Subject) -> Iterator[Check]:
         yield close(f"float32 logits under autocast to {dtype}", "value", outcome.value, subject.run(batch).value, 1e-3)
 
 
-def layout(subject: Subject) -> Iterator[Check]:
+def layout(subject: LossSubject) -> Iterator[Check]:
     """Memory layout changes nothing; a batch of 1, 1 x 1 images, 2 and 150 classes work."""
     batch = random_batch(subject.classes)
     base = subject.run(batch)

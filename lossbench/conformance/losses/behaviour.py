@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lossbench.conformance._subject import VOID, Batch, Check, Rule, Skip, Subject, number, random_batch, same
+from lossbench.conformance.losses.subject import VOID, Batch, LossSubject, random_batch
+from lossbench.conformance.report import Check, Rule, Skip, number, same
 from lossbench.errors import LossbenchError
 
 
-def learns(subject: Subject) -> Iterator[Check]:
+def learns(subject: LossSubject) -> Iterator[Check]:
     """Gradient steps lower it; a confident right prediction scores below a confident wrong one."""
     batch = random_batch(subject.classes)
     noise = [z - batch.logits for z in batch.passes]
@@ -42,7 +43,7 @@ def learns(subject: Subject) -> Iterator[Check]:
     yield Check(fed, f"{number(good)} and {number(bad)}", "right below wrong", bool(good < bad))
 
 
-def purity(subject: Subject) -> Iterator[Check]:
+def purity(subject: LossSubject) -> Iterator[Check]:
     """A call changes nothing but the loss's own state: inputs, random state, modes, BatchNorm buffers."""
     batch = random_batch(subject.classes)
     counts = list(range(10, 10 + subject.classes))
@@ -64,7 +65,7 @@ def purity(subject: Subject) -> Iterator[Check]:
     yield Check(batch.fed, f"class_counts {counts}", "unchanged", counts == list(range(10, 10 + subject.classes)))
 
 
-def determinism(subject: Subject) -> Iterator[Check]:
+def determinism(subject: LossSubject) -> Iterator[Check]:
     """The same batch gives the same bits on CPU, whatever the global random state."""
     batch = random_batch(subject.classes)
     first = subject.run(batch)
@@ -78,7 +79,7 @@ def determinism(subject: Subject) -> Iterator[Check]:
     yield same("the same batch twice", "gradient", second.grad, first.grad)
 
 
-def state(subject: Subject) -> Iterator[Check]:
+def state(subject: LossSubject) -> Iterator[Check]:
     """All that a call remembers is in the state_dict, which survives saving and loading."""
     loss = subject.build()
     for seed in range(3):
@@ -95,7 +96,7 @@ def state(subject: Subject) -> Iterator[Check]:
     yield same(fed, "gradient", new.grad, old.grad)
 
 
-def resample(subject: Subject) -> Iterator[Check]:
+def resample(subject: LossSubject) -> Iterator[Check]:
     """`extra_forwards` calls of it, without gradients unless `resample_with_grad`; a missing one is an error."""
     loss = subject.build()
     declared = int(getattr(loss, "extra_forwards", 0))
@@ -127,7 +128,7 @@ def resample(subject: Subject) -> Iterator[Check]:
         yield Check("no resample", "no error", "an error that says so", False)
 
 
-def diagnostics(subject: Subject) -> Iterator[Check]:
+def diagnostics(subject: LossSubject) -> Iterator[Check]:
     """`diagnostics` and what `diagnose` returns, where there are any, are detached tensors by name: 0-dim, or from
     `diagnose` one value per class."""
     loss = subject.build()

@@ -1,10 +1,10 @@
-"""The pieces rules are made of: batches to feed, the loss under test, verdicts."""
+"""A loss under test, and the batches it is fed."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,59 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossbench.conformance.report import Broken
 from lossbench.registry import Plugin
 
 VOID = 255
 _PASSES = 5
-
-
-@dataclass(frozen=True)
-class Result:
-    """The verdict of one rule.
-
-    Attributes:
-        rule: its name.
-        ok: passed, or skipped with a reason.
-        fed, got, expected: of the check that failed; for a passed rule all that was fed, and the last check.
-        skipped_reason: why the rule does not apply, or None.
-    """
-
-    rule: str
-    ok: bool
-    fed: str
-    got: str
-    expected: str
-    skipped_reason: str | None = None
-
-    def __str__(self) -> str:
-        if self.skipped_reason is not None:
-            return f"skip {self.rule}: {self.skipped_reason}"
-        if self.ok:
-            return f"ok   {self.rule}"
-        return f"FAIL {self.rule}\n  fed:      {self.fed}\n  got:      {self.got}\n  expected: {self.expected}"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison within a rule."""
-
-    fed: str
-    got: str
-    expected: str
-    ok: bool
-
-
-class Skip(Exception):
-    """The rule does not apply; the text says why."""
-
-
-class Broken(Exception):
-    """The loss returned something no rule can go on with."""
-
-    def __init__(self, got: str, expected: str) -> None:
-        super().__init__(got)
-        self.got = got
-        self.expected = expected
 
 
 @dataclass(frozen=True)
@@ -140,7 +92,7 @@ class Outcome:
     grad: Tensor
 
 
-class Subject:
+class LossSubject:
     """A loss under test: builds fresh instances and runs them.
 
     Attributes:
@@ -165,6 +117,9 @@ class Subject:
     @cached_property
     def exceptions(self) -> dict[str, str]:
         return dict(getattr(self.build(), "conformance_exceptions", {}))
+
+    def reset(self) -> None:
+        """Nothing: every rule builds its own."""
 
     @cached_property
     def takes_resample(self) -> bool:
@@ -206,6 +161,14 @@ class Subject:
             raise Broken(f"a {value.dtype} value", "float32 or wider, whatever the dtype of the logits")
         return value
 
+    def runs(self) -> bool:
+        """Whether it gives a value and a gradient for random logits at all."""
+        try:
+            self.run(random_batch(self.classes))
+        except Exception:  # the rules say what it was
+            return False
+        return True
+
     def run(self, batch: Batch, loss: nn.Module | None = None) -> Outcome:
         """Value and gradient, of a fresh loss unless one is given. No dependence on the logits is gradient 0."""
         loss = loss or self.build(batch.classes)
@@ -220,39 +183,6 @@ class Subject:
         return Outcome(value.detach(), total)
 
 
-Rule = Callable[[Subject], Iterator[Check]]
-
-
 def _per_class(value: Any) -> bool:
     """Whether a parameter holds a value per class. (A list of terms does not.)"""
     return isinstance(value, list) and not any(isinstance(item, dict) for item in value)
-
-
-def close(fed: str, what: str, got: Tensor, expected: Tensor, rtol: float) -> Check:
-    """max |got - expected| <= rtol max |expected|."""
-    got, expected = got.double(), expected.double()
-    scale = float(expected.abs().max()) if expected.numel() else 0.0
-    error = float((got - expected).abs().max()) if expected.numel() else 0.0
-    said = f"{what} {number(expected)}, to within {rtol:g}" if expected.ndim == 0 else f"{what} off by <= {rtol:g} max"
-    found = f"{what} {number(got)}" if got.ndim == 0 else f"{what} off by {error / (scale or 1):.2g} of its maximum"
-    return Check(fed, found, said, error <= rtol * scale)
-
-
-def same(fed: str, what: str, got: Tensor, expected: Tensor) -> Check:
-    """Equal in every bit (0 = -0)."""
-    equal = torch.equal(got, expected)
-    if got.ndim == 0:
-        return Check(fed, f"{what} {got.item()!r}", f"{what} {expected.item()!r}, in every bit", equal)
-    different = int((got != expected).sum())
-    return Check(
-        fed, f"{what} differs at {different} of {got.numel()} elements", f"the same {what} in every bit", equal
-    )
-
-
-def number(value: Tensor) -> str:
-    return f"{value.item():.8g}"
-
-
-def one_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"

@@ -1,0 +1,11 @@
+"""What every registered loss must pass."""
+
+from __future__ import annotations
+
+from lossbench.conformance.losses.behaviour import BEHAVIOUR_RULES
+from lossbench.conformance.losses.invariance import INVARIANCE_RULES
+from lossbench.conformance.losses.values import VALUE_RULES
+from lossbench.conformance.report import Rule
+
+#: In the order of a report.
+RULES: tuple[Rule, ...] = (*VALUE_RULES, *INVARIANCE_RULES, *BEHAVIOUR_RULES)
