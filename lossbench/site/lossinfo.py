@@ -23,7 +23,7 @@ from lossbench.site.svg import Axis
 from lossbench.standings import Row
 from lossbench.statistics import Paired, paired_difference
 
-_CONFORMANCE = Path(__file__).parents[1] / "conformance"
+_CONFORMANCE = Path(__file__).parents[1] / "conformance" / "losses"
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def _type(name: str) -> str:
 
 @cache
 def rules() -> dict[str, str]:
-    """Every rule of `lossbench.conformance` and what it requires, from the syntax trees: importing it brings torch."""
+    """Every rule of `lossbench.conformance.losses` and what it requires, from the syntax trees: importing it brings torch."""
     found: dict[str, str] = {}
-    for name in ("_values", "_invariance", "_behaviour"):
+    for name in ("values", "invariance", "behaviour"):
         tree = syntax_tree(_CONFORMANCE / f"{name}.py")
         docs = {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.FunctionDef)}
         for node in tree.body:
