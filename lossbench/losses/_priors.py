@@ -30,6 +30,6 @@ def log_priors(counts: Tensor) -> Tensor:
 
 
 def bounded(weights: Tensor, counts: Tensor) -> Tensor:
-    """Weights (C,), those of classes without a pixel set to the largest of the others: they are infinite by most
+    """Weights (C,), those of classes without a pixel set to the largest of the others: they are infinite by these
     formulae, and no pixel of the training set ever asks for them."""
     return torch.where(counts > 0, weights, weights[counts > 0].max())

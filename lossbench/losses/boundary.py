@@ -43,7 +43,9 @@ class BoundaryLoss(nn.Module):
     to alpha over the first `ramp_steps` training steps.
 
     Source: Kervadec et al. 2019, "Boundary loss for highly unbalanced segmentation", eq. 5 and 7, with generalised
-    Dice as the base and a rising alpha ("increase" in the authors' words), there 0.01 more every epoch.
+    Dice as the base. Not as in the authors' code: there alpha starts at 0.01 and gains 0.01 every epoch, by one of
+    their schedules at the expense of the base; B is the mean over the classes too (here their sum, so that alpha does
+    not hang on C); and generalised Dice is taken image by image (here over the batch).
 
     A false pixel costs by how far out it lies, not by the size of its class, which helps thin and small regions.
     Traps: B alone has a minimum where nothing is predicted of a class, hence the base and the ramp; B may be negative;

@@ -16,18 +16,18 @@ from lossbench.registry import register_loss
 
 
 def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
-    """w_c = (1 - beta) / (1 - beta^n_c) of pixel counts (C,), scaled to the sum C, float64. A class without a pixel
-    gets the largest weight of the others."""
+    """w_c = (1 - beta) / (1 - beta^n_c) of pixel counts (C,), float64, scaled to the mean 1 over the classes that
+    have pixels. A class without gets the largest weight of the others."""
     counts = class_counts.double()
     # expm1 and log1p: beta is so close to 1 that its powers lose all digits.
     missing = -torch.expm1(counts * torch.log1p(torch.tensor(beta - 1, dtype=torch.float64)))
     weights = bounded((1 - beta) / missing, counts)
-    return weights * (len(weights) / weights.sum())
+    return weights / weights[counts > 0].mean()
 
 
 @register_loss("class_balanced")
 class ClassBalancedLoss(nn.Module):
-    """Class-balanced cross-entropy or focal loss: mean of w_y f(p_y), w_c = (1 - beta) / (1 - beta^n_c), sum(w) = C.
+    """Class-balanced cross-entropy or focal loss: mean of w_y f(p_y), w_c = (1 - beta) / (1 - beta^n_c), of mean 1.
 
     n_c = labelled training pixels of class c; (1 - beta^n) / (1 - beta) is the effective number of samples.
     f(p) = -(1 - p)^gamma log p: cross-entropy at gamma = 0, softmax focal above.

@@ -27,7 +27,7 @@ class LdamLoss(nn.Module):
     Traps: the authors' network ends in a cosine classifier, whose logits lie in [-1, 1] and need the scale. Logits of
     a segmentation network are not bounded: s = 30 multiplies them, and the loss's gradient with them, by 30, at a
     learning rate that was chosen for cross-entropy. Tune the rate, or set s = 1. A class without a training pixel
-    counts as one pixel.
+    has the margin m too, and min n is over the classes that have some: it must not shrink the margins of the others.
 
     Args:
         class_counts: (C,) labelled pixels per class over the training set.
@@ -59,8 +59,10 @@ class LdamLoss(nn.Module):
         if scale == 0:
             raise ParameterError("ldam: scale must be above 0", parameter="scale")
         self.margin, self.scale, self.ignore_index = margin, scale, ignore_index
-        counts = checked_counts("ldam", class_counts).clamp(min=1)
-        self.register_buffer("margins", (margin * (counts / counts.min()) ** -0.25).float(), persistent=False)
+        counts = checked_counts("ldam", class_counts)
+        rarest = counts[counts > 0].min()
+        margins = margin * (counts.clamp(min=rarest) / rarest) ** -0.25
+        self.register_buffer("margins", margins.float(), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         pixels = prepare_labels(logits, target, self.ignore_index)

@@ -14,13 +14,14 @@ from lossbench.registry import register_loss
 class RecallCrossEntropyLoss(nn.Module):
     """Recall cross-entropy: mean of -(1 - R_y) log p_y, R_c = recall of class c, a moving average over steps.
 
-    Source: Tian et al. 2022, "Striking the Right Balance: Recall Loss for Semantic Segmentation", eq. 5.
+    Source: Tian et al. 2022, "Striking the Right Balance: Recall Loss for Semantic Segmentation". The authors' code
+    takes the recall of the batch at hand: momentum 0.
 
     The weights follow what the network finds now, not how common a class is: a class that is missed weighs up to 1, one
     that is found weighs 0. Between cross-entropy (recall 0) and inverse-frequency weights.
     Traps: a class absent from a batch has no recall in it: its average stays as it is. A batch's own recall (momentum
     0) is noisy for classes of a few pixels. The averages are state: they belong into a checkpoint (`recall` is in the
-    state_dict), and calls in eval mode do not change them. Several processes average each over its own batches.
+    state_dict), and calls in eval mode do not change them. On several devices the averages are those of the first.
 
     Args:
         num_classes: C.

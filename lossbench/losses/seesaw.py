@@ -23,8 +23,8 @@ class SeesawLoss(nn.Module):
 
     p = q = 0 is cross-entropy in every bit.
     Traps: the cumulative counts are state: they belong into a checkpoint (`counts` is in the state_dict), and calls in
-    eval mode do not add to them. As in the authors' code the factors are constants to the gradient. Several processes
-    count each its own share of the batches.
+    eval mode do not add to them. As in the authors' code the factors are constants to the gradient; there p_y in C_yj
+    is at least 0.01, here it has no bound, as in the paper. On several devices the counts are those of the first.
 
     Args:
         num_classes: C.

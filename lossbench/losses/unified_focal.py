@@ -33,8 +33,9 @@ class UnifiedFocalLoss(nn.Module):
     imbalanced medical image segmentation", the asymmetric variant. The paper tells foreground from background; for
     many classes a choice is ours: a class is rare if it has less than 1 / C of the labelled training pixels.
 
-    Traps: 1 - gamma is an exponent below 1, whose slope is infinite at TI = 1: it is 0 there here; implementations
-    with an epsilon inside have huge gradients instead. In several of them the roles of delta in TI are swapped.
+    Traps: 1 - gamma is an exponent below 1, whose slope is infinite at TI = 1: it is 0 there here; implementations with
+    an epsilon inside have huge gradients instead. In several of them the roles of delta in TI are swapped. The authors'
+    code has delta 0.6 by default, and its `weight` is the share of the Tversky part.
 
     Args:
         class_counts: (C,) labelled pixels per class over the training set: which classes are rare.

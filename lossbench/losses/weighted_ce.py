@@ -20,7 +20,7 @@ Scheme = Literal["median", "inverse", "sqrt", "enet"]
 def frequency_weights(class_counts: Tensor, scheme: Scheme) -> Tensor:
     """w_c of pixel counts (C,), float64, with pi_c the share of class c: `inverse` 1 / pi_c, `median`
     median(pi) / pi_c, `sqrt` 1 / sqrt(pi_c), `enet` 1 / ln(1.02 + pi_c). A class without a pixel gets the largest
-    weight of the others."""
+    weight of the others, but with `enet`, which has one for it."""
     counts = class_counts.double()
     share = counts / counts.sum()
     if scheme == "enet":
@@ -45,7 +45,7 @@ class WeightedCrossEntropyLoss(nn.Module):
     Traps: lists of weights that came with somebody's code and that nobody can derive again; weights from the batch at
     hand, which explode where a class has a few pixels. SegNet's frequencies count only the images that hold a class;
     these count all images, which is what class counts tell. A class that the training set lacks gets the largest
-    weight of the others.
+    weight of the others, with `enet` 1 / ln(1.02).
 
     Args:
         class_counts: (C,) labelled pixels per class over the training set; needed unless `weights` are given.

@@ -88,7 +88,7 @@ def _type(name: str) -> str:
 
 @cache
 def rules() -> dict[str, str]:
-    """Every rule of `lossbench.conformance.losses` and what it requires, from the syntax trees: importing it brings torch."""
+    """Every rule of a loss and what it requires, from syntax trees: importing it brings torch."""
     found: dict[str, str] = {}
     for name in ("values", "invariance", "behaviour"):
         tree = syntax_tree(_CONFORMANCE / f"{name}.py")

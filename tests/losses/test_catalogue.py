@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -349,6 +350,28 @@ def test_wrong_parameters_are_named(make, word: str) -> None:
     with pytest.raises(ParameterError) as caught:
         make()
     assert word in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("make", "buffer", "unseen"),
+    [
+        (lambda n: WeightedCrossEntropyLoss(n, scheme="median"), "weights", 40 / 7),
+        (lambda n: WeightedCrossEntropyLoss(n, scheme="inverse"), "weights", 347 / 7),
+        (lambda n: WeightedCrossEntropyLoss(n, scheme="sqrt"), "weights", (347 / 7) ** 0.5),
+        (lambda n: WeightedCrossEntropyLoss(n, scheme="enet"), "weights", 1 / math.log(1.02)),
+        (lambda n: ClassBalancedLoss(n, beta=0.0), "weights", 1.0),
+        (lambda n: ClassBalancedLoss(n, beta=1 - 1e-12), "weights", 3 / 7 / (1 / 300 + 1 / 40 + 1 / 7)),
+        (LogitAdjustedLoss, "offset", -math.log(347)),
+        (BalancedSoftmaxLoss, "offset", -math.log(347)),
+        (lambda n: LdamLoss(n, margin=0.5), "margins", 0.5),
+    ],
+)
+def test_a_class_without_training_pixels_changes_nothing_for_the_others(
+    make: Callable[[list[int]], nn.Module], buffer: str, unseen: float
+) -> None:
+    with_it, without = getattr(make([300, 40, 7, 0]), buffer), getattr(make([300, 40, 7]), buffer)
+    assert with_it[:3].tolist() == pytest.approx(without.tolist(), rel=1e-6)
+    assert with_it[3].item() == pytest.approx(unseen, rel=1e-4)
 
 
 @pytest.mark.parametrize("counts", [[], [0, 0], [-1, 2], [math.nan, 1]])
