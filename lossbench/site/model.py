@@ -16,6 +16,7 @@ from lossbench.site.judge import Judgement, judge
 from lossbench.site.names import Look, Slugs
 from lossbench.standings import Block, Row
 from lossbench.tuning.board import build_tracks
+from lossbench.tuning.tracks import title
 
 if TYPE_CHECKING:
     from lossbench.cells import Cell
@@ -90,7 +91,8 @@ class Site:
     Attributes:
         losses: in the order of all figures: the reference first, then by name and parameters.
         gaps: seeds that other losses of a block have.
-        suite: name of the suite that `suite_gaps` refer to; empty when none was given.
+        suite: name of the suite that `suite_gaps` refer to; empty when none was given. `suite_ahead`: what its searches
+            bring once their trials are there, in words.
     """
 
     table: RunTable
@@ -102,6 +104,7 @@ class Site:
     gaps: list[Gap] = field(default_factory=list)
     suite: str = ""
     suite_gaps: list[Gap] = field(default_factory=list)
+    suite_ahead: str = ""
 
     @property
     def runs(self) -> int:
@@ -181,7 +184,7 @@ def suite_gaps(cells: Sequence[Cell], table: RunTable) -> list[Gap]:
     known = set(table.ids.tolist())
     groups: dict[tuple[str, str], list[tuple[int, bool]]] = defaultdict(list)
     for cell in cells:
-        place = f"{cell.dataset.label} / {cell.backbone.label}"
+        place = f"{cell.dataset.label} / {cell.backbone.label}{title(cell)}"
         groups[place, cell.loss.label].append((cell.seed, int(cell.id, 16) in known))
     return [
         Gap(place, loss, missing, len(members))

@@ -97,10 +97,10 @@ def thousands(value: int) -> str:
 
 
 def seeds(numbers: list[int], most: int = 12) -> str:
-    """Seeds as runs of neighbours: 0 to 5, 8, 11."""
+    """Seeds as runs of neighbours, each once: 0 to 5, 8, 11."""
     parts: list[str] = []
     start = last = None
-    for number in [*sorted(numbers), None]:
+    for number in [*sorted(set(numbers)), None]:
         if start is None:
             start = last = number
         elif last is not None and number == last + 1:

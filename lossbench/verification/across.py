@@ -20,8 +20,9 @@ from lossbench.verification.problems import Problem
 
 Mask = NDArray[np.bool_]
 
-#: Members of a protocol that need not change a number.
-_IDLE = ("eval_every", "deterministic", "sync_batchnorm", "compile", "channels_last", "clip_grad_norm")
+#: Members of a protocol that need not change a number. `tuned` says which search chose the settings: one that chose the
+#: loss's own trains its cell as is over again, and two that chose the same train one thing twice.
+_IDLE = ("eval_every", "deterministic", "sync_batchnorm", "compile", "channels_last", "clip_grad_norm", "tuned")
 
 
 def check_across(facts: Facts, told: Mask, where: Callable[[str], str]) -> Iterator[Problem]:
