@@ -94,6 +94,29 @@
       }));
       return [traces, layout({ annotations, xaxis: axis("milliseconds per optimiser step", { rangemode: "tozero", zeroline: false }), yaxis: axis("mIoU (%)") })];
     },
+    trials() {
+      const { name, log, curves } = data.tuning, traces = [];
+      const numeric = curves.every((curve) => curve.x.every((x) => typeof x === "number"));
+      for (const i of chosen()) {
+        const loss = losses[i], curve = curves[i], at = (place) => (place === null ? [[], []] : [[curve.x[place]], [curve.y[place]]]);
+        traces.push({
+          type: "scatter", mode: numeric && curve.line ? "lines+markers" : "markers", x: curve.x, y: curve.y, ...look(loss, 8), text: curve.words.map(plain),
+          hovertemplate: `${plain(short(loss.l))}<br>%{text}: %{y:.2f} %<extra></extra>`, line: { color: color(loss), width: 1.4, dash: dashes[loss.t % 4] },
+        });
+        const [ox, oy] = at(curve.own), [cx, cy] = at(curve.chosen);
+        traces.push({ type: "scatter", mode: "markers", x: ox, y: oy, hoverinfo: "skip", marker: { symbol: "x-thin", size: 15, line: { width: 2, color: css("--ink") } } });
+        traces.push({ type: "scatter", mode: "markers", x: cx, y: cy, hoverinfo: "skip", marker: { symbol: "circle-open", size: 18, color: css("--ink"), line: { width: 2 } } });
+      }
+      const title = `${plain(name === "lr" ? "learning rate" : name)} of the trial${log && numeric ? " (log scale)" : ""}`;
+      return [traces, layout({ xaxis: axis(title, { type: !numeric ? "category" : log ? "log" : "linear", dtick: numeric && log ? "D2" : undefined, zeroline: false }), yaxis: axis("hold-out mIoU (%)") })];
+    },
+    expected() {
+      const traces = chosen().filter((i) => data.tuning.expected[i].length).map((i) => ({
+        type: "scatter", mode: "lines+markers", x: data.tuning.expected[i].map((_, n) => n + 1), y: data.tuning.expected[i], ...look(losses[i], 7),
+        hovertemplate: `${plain(short(losses[i].l))}<br>best of %{x}: %{y:.2f} %<extra></extra>`,
+      }));
+      return [traces, layout({ xaxis: axis("number of trials n", { zeroline: false, showgrid: false }), yaxis: axis("expected best hold-out mIoU (%)") })];
+    },
     learning: () => curves(data.curves.loss, "training loss / loss at the start", true),
     scored: () => curves(data.curves.miou, "validation mIoU (%)", false),
     run() {
