@@ -128,9 +128,7 @@ def figure(found: Searches) -> dict[str, Any]:
         "name": found.name,
         "log": any(dimension.log for dimension in dimensions),
         "curves": [_curve(line.curve, found.name) for line in found.lines],
-        "expected": [
-            shorts(expected_best(line.curve.scores)) if line.curve.complete else [] for line in found.lines
-        ],
+        "expected": [shorts(expected_best(line.curve.scores)) if line.curve.complete else [] for line in found.lines],
     }
 
 
