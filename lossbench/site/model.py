@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,11 @@ class Board:
     @property
     def runs(self) -> int:
         return sum(row.n for row in self.block.rows)
+
+    @property
+    def tested(self) -> int:
+        """Rows that Holm's correction is for."""
+        return sum(math.isfinite(found.p) for found in self.judged)
 
     def row_of(self, loss: Loss) -> Row | None:
         return next((row for row, own in zip(self.block.rows, self.losses, strict=True) if own.key == loss.key), None)

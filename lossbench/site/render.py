@@ -12,6 +12,7 @@ from lossbench.errors import SetupError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 FOLDER = Path(__file__).parent
 MISSING = "–"
@@ -52,7 +53,8 @@ def environment() -> Environment:
 
     made.filters |= {
         "num": num, "signed": signed, "share": share, "ms": milliseconds, "typeset": typeset, "plain": plain,
-        "seeds": seeds, "pvalue": pvalue, "thousands": thousands, "abridged": abridged, "count": count,
+        "seeds": seeds, "pvalue": pvalue, "thousands": thousands, "abridged": abridged, "breakable": breakable,
+        "count": count,
     }  # fmt: skip
     made.globals |= {"shade_of": shade_of}
     return made
@@ -73,6 +75,13 @@ def _plain_direction(value: Any) -> Any:
 def abridged(label: str, most: int = 90) -> str:
     """A label of a table: its beginning and end, where it is very long."""
     return label if len(label) <= most else f"{label[: most - 30]} … {label[-27:]}"
+
+
+def breakable(text: str) -> Markup:
+    """Markup that lines may break after `_` and `=`, rather than anywhere in a word."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("(?<=[_=])(?=.)", "<wbr>", escape(text)))
 
 
 def count(number: int, noun: str) -> str:

@@ -49,7 +49,7 @@
       const ticks = names.map((name, c) => `${plain(short(name, 16))}<br><span style="font-size:10px">${shares[c] ?? "–"} %</span>`);
       const most = Math.max(...chosen().flatMap((i) => mean[i].map((value, c) => (value ?? 0) + (sd[i][c] ?? 0))), 1);
       return [traces, layout({
-        bargap: 0.24, bargroupgap: 0.04, xaxis: axis("", { tickvals: names.map((_, c) => c), ticktext: ticks, showgrid: false }),
+        bargap: 0.24, bargroupgap: 0.04, xaxis: axis("", { tickvals: names.map((_, c) => c), ticktext: ticks, showgrid: false, zeroline: false }),
         yaxis: axis("IoU (%)", { range: [0, Math.min(100, most * 1.04)] }),
       })];
     },
@@ -218,7 +218,7 @@
       chip.type = "button"; chip.dataset.loss = i;
       const picture = swatch(loss);
       if (picture) chip.append(picture);
-      chip.append(loss.l);
+      chip.append(short(loss.l, 60)); chip.title = loss.l;
       chip.addEventListener("click", () => { visible.has(i) ? visible.delete(i) : visible.add(i); mark(); redraw(); });
       group.append(chip);
     });
