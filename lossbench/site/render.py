@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 MISSING = "–"
+#: Characters of a word that the first column of a table holds in one line, on a phone, too.
+_WORD = 16
 #: Controls of the bidirectional algorithm (Unicode UAX #9): embeddings, overrides, isolates, and invisible marks.
 _TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -78,10 +80,14 @@ def abridged(label: str, most: int = 90) -> str:
 
 
 def breakable(text: str) -> Markup:
-    """Markup that lines may break after `_` and `=`, rather than anywhere in a word."""
+    """Markup that lines may break within long words only, and there after `_` and `=` first."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub("(?<=[_=])(?=.)", "<wbr>", escape(text)))
+    def within(word: str) -> str:
+        safe = str(escape(word))
+        return re.sub("(?<=[_=])(?=.)", "<wbr>", safe) if len(word) > _WORD else safe
+
+    return Markup(" ".join(map(within, text.split(" "))))
 
 
 def count(number: int, noun: str) -> str:
