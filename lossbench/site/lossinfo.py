@@ -90,8 +90,9 @@ def _type(name: str) -> str:
 def rules() -> dict[str, str]:
     """Every rule of `lossbench.conformance` and what it requires, from the syntax trees: importing it brings torch."""
     found: dict[str, str] = {}
-    for name in ("_values", "_invariance", "_behaviour"):
-        tree = syntax_tree(_CONFORMANCE / f"{name}.py")
+    for name in ("values", "invariance", "behaviour"):
+        places = _CONFORMANCE / "losses" / f"{name}.py", _CONFORMANCE / f"_{name}.py"
+        tree = syntax_tree(next(path for path in places if path.is_file()))
         docs = {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.FunctionDef)}
         for node in tree.body:
             if not (isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Tuple)):

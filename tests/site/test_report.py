@@ -15,6 +15,8 @@ import pytest
 
 from lossbench.cli import main as entry
 from lossbench.errors import SetupError
+from lossbench.site.docstring import typeset
+from lossbench.site.lossinfo import rules
 from lossbench.site.mathml import mathml
 from lossbench.site.render import seeds
 from lossbench.site.write import MARKER
@@ -312,6 +314,21 @@ def test_torch_is_never_imported(results: Path, tmp_path: Path) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_docstrings_are_set_as_type() -> None:
+    text = "*sigmoid* losses, 2 * 3 * 4, u^gamma at p_y, `a_b` <b>"
+    assert typeset(text) == (
+        "<em>sigmoid</em> losses, 2 * 3 * 4, u<sup>γ</sup> at <i>p</i><sub>y</sub>, <code>a_b</code> &lt;b&gt;"
+    )
+
+
+def test_every_rule_of_conformance_is_told_with_what_it_requires() -> None:
+    from lossbench import conformance
+
+    known = conformance.RULES if hasattr(conformance, "RULES") else conformance.rules("loss")
+    assert list(rules()) == list(known)
+    assert all(rules().values())
 
 
 def test_formulas_are_mathml_and_unknown_ones_an_error() -> None:
