@@ -251,6 +251,19 @@ def test_searches_that_cannot_be_read_cost_their_section(tmp_path: Path, monkeyp
     assert "Every trial" not in page
 
 
+def test_tuned_runs_without_their_trials_are_shown_without_a_curve(tmp_path: Path) -> None:
+    fill_tuned(tmp_path)
+    for trial in (tmp_path / "results" / "records").rglob("ce-s1000-*"):
+        trial.unlink()
+    assert make(tmp_path / "results", tmp_path / "out") == 0
+    page = board_of(tmp_path / "out", "streets-fcn-timm-weights-none-tuned")
+    drawn = json.loads(page.split('id="figures">')[1].split("</script>")[0])
+    ce = [loss["l"].startswith("ce") for loss in drawn["losses"]].index(True)
+    assert drawn["tuning"]["curves"][ce]["y"] == drawn["tuning"]["expected"][ce] == []
+    assert drawn["tuning"]["curves"][ce]["chosen"] is drawn["tuning"]["curves"][ce]["own"] is None
+    assert all(len(y) == 3 for place, y in enumerate(drawn["tuning"]["expected"]) if place != ce)
+
+
 def test_pages_claim_what_is_so(site: Path) -> None:
     page = board_of(site, "context")
     assert "Images are shown only of datasets that lossbench generates." in page
