@@ -95,9 +95,12 @@ def _say(line: str) -> None:
 def _with_suite(site: Site, suite: str, plugins: list[Path]) -> None:
     from lossbench.site.model import suite_gaps
     from lossbench.suite import load_suite
+    from lossbench.tuning.curves import scores_by_id
 
     loaded = load_suite(suite, plugins=plugins)
-    site.suite, site.suite_gaps = loaded.name, suite_gaps(loaded.cells(), site.table)
+    score, _ = scores_by_id(site.table)
+    known = loaded.known(lambda cell: score(cell.id))
+    site.suite, site.suite_gaps, site.suite_ahead = loaded.name, suite_gaps(known.cells, site.table), known.ahead
 
 
 def _now() -> str:

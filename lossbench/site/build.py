@@ -19,6 +19,8 @@ from lossbench.site.model import Board, Site
 from lossbench.site.panels import panels
 from lossbench.site.render import FOLDER, page
 from lossbench.site.runpages import Made, Task, chosen, make_pages
+from lossbench.site.searches import figure as search_figure
+from lossbench.site.searches import searches
 from lossbench.site.svg import Axis, axis_labels, interval
 from lossbench.site.write import Folder
 from lossbench.store import Store
@@ -70,6 +72,12 @@ def _ranking(site: Site) -> Ranking | None:
         return None
 
 
+def _other_track(board: Board, other: Board) -> bool:
+    """Whether `other` holds the same dataset and backbone on another track."""
+    ours, theirs = board.block, other.block
+    return (ours.dataset, ours.backbone) == (theirs.dataset, theirs.backbone) and ours.track != theirs.track
+
+
 class _Report:
     def __init__(self, site: Site, store: Store, losses: Registry, folder: Folder, wishes: Wishes, say: Say) -> None:
         self.site, self.store, self.registry, self.folder, self.wishes, self.say = (
@@ -114,6 +122,9 @@ class _Report:
         axis = Axis.of(row.delta for row in block.rows)
         bars = [interval(row.delta, axis, found.verdict) for row, found in zip(block.rows, board.judged, strict=True)]
         curves = figuredata.learning_curves(block.rows, {key: made.curve for key, made in self.made.items()})
+        found, figure = searches(board, self.site.table), figuredata.figures(board, curves)
+        if found is not None and not found.problem:
+            figure["tuning"] = search_figure(found)
         shown, files = panels(board, self.store, self.wishes.plugins, self.wishes.data_root)
         for name, content in files.items():
             self.folder.add(name, content)
@@ -135,9 +146,11 @@ class _Report:
             columns=tables.class_columns(block),
             seeds=tables.seed_table(board),
             pages=self.made.keys(),
-            figure=figuredata.figures(board, curves),
+            figure=figure,
+            searches=found,
             panels=shown,
             dials=[dial for dial in self.dials if board in dial.boards],
+            tracks=[other for other in self.site.boards if _other_track(board, other)],
         )
         self.folder.add(board.page, html)
 

@@ -12,6 +12,7 @@ from lossbench.errors import ConfigError
 from lossbench.site.figuredata import shorts, style
 from lossbench.site.model import Board, Loss, Site
 from lossbench.site.names import Slugs
+from lossbench.tuning.tracks import TUNED
 
 if TYPE_CHECKING:
     from lossbench.figures.sweep import Series
@@ -52,10 +53,13 @@ def dials(site: Site) -> list[Dial]:
 
 
 def _groups(site: Site) -> Iterator[tuple[str, list[Board]]]:
-    """Blocks of one dataset, backbone and protocol that differ in one numeric parameter alone."""
+    """Blocks of one dataset, backbone and protocol that differ in one numeric parameter alone. None of the tuned track:
+    there settings differ from block to block."""
     groups: dict[tuple[str, str], list[Board]] = defaultdict(list)
     for board in site.boards:
         block = board.block
+        if block.track == TUNED:
+            continue
         for name, value in block.dataset_params.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue

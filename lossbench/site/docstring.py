@@ -19,6 +19,7 @@ _GREEK = {
     "alpha": "α", "beta": "β", "gamma": "γ", "omega": "ω", "sigma": "σ", "eps": "ε",
 }  # fmt: skip
 _CODE = re.compile(r"``?([^`]+)``?")
+_EMPHASIS = re.compile(r"(?<![\w*])\*(\w+)\*(?![\w*])")
 _POWER = re.compile(r"\^(\w+)")
 _LETTER = re.compile(rf"\b({'|'.join(_GREEK)})(?=_|\b)")
 _BELOW = re.compile(r"(?<![A-Za-z0-9_])([a-zA-Zα-ω])_([a-zA-Z0-9]{1,2})(?![A-Za-z0-9_])")
@@ -96,7 +97,8 @@ def _node(plugin: Plugin) -> ast.ClassDef | ast.FunctionDef | None:
 
 
 def typeset(text: str) -> Markup:
-    """Plain text of a docstring as HTML: `x` as code, u^gamma and p_y as powers and indices, alpha as α."""
+    """Plain text of a docstring as HTML: `x` as code, u^gamma and p_y as powers and indices, alpha as α, *word* as
+    emphasis."""
     parts = _CODE.split(text)
     made = [f"<code>{escape(part)}</code>" if place % 2 else _maths(part) for place, part in enumerate(parts)]
     return Markup("").join(Markup(part) for part in made)
@@ -105,6 +107,7 @@ def typeset(text: str) -> Markup:
 def _maths(text: str) -> str:
     shown = _LETTER.sub(lambda match: _GREEK[match[1]], str(escape(text)))
     shown = re.sub(r"\bsum_(\w)\b", r"∑<sub>\1</sub> ", shown)
+    shown = _EMPHASIS.sub(r"<em>\1</em>", shown)
     shown = _POWER.sub(r"<sup>\1</sup>", shown)
     shown = _BELOW.sub(r"<i>\1</i><sub>\2</sub>", shown)
     return re.sub(r"(?<=[\s(\[])-(?=[\w<(])", "−", shown)

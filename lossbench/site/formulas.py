@@ -21,10 +21,10 @@ FORMULAS: Mapping[str, tuple[str, ...]] = {
     "ce": (_CE,),
     "ce_control": (_CE,),
     "balanced_ce": (r"L = \frac{\sum_i - w_{y_i} \log p_{y_i}}{\sum_i w_{y_i}} , \;\; w_c = \frac{N - N_c}{N}",),
-    "focal": (rf"L = {_MEAN} - \alpha_{{y_i}} (1 - p_{{y_i}})^\gamma \log p_{{y_i}}",),
+    "focal": (rf"L = {_MEAN} - \alpha_{{y_i}} {{(1 - p_{{y_i}})}}^\gamma \log p_{{y_i}}",),
     "df": (_DF, _U),
     "cdfl": (r"L = \text{CE} + \omega\, \text{DF}", _CE, _DF, _U),
-    "uce": (rf"L = {_MEAN} - (1 + \sigma_i)^\alpha \log p_{{y_i}}",),
+    "uce": (rf"L = {_MEAN} - {{(1 + \sigma_i)}}^\alpha \log p_{{y_i}}",),
     "lovasz_softmax": (
         r"L = \frac{1}{|C|} \sum_{c \in C} \hat{\Delta_{J_c}} (m(c)) , \;\; "
         r"m_i(c) = \text{1~-~}p_i(c) \;\text{where}\; y_i = c , \; p_i(c) \;\text{elsewhere}",

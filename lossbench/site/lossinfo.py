@@ -121,6 +121,10 @@ class Record:
     standings: list[Standing]
     axis: Axis
 
+    @property
+    def boards(self) -> int:
+        return len({each.board.slug for each in self.standings})
+
     def count(self, verdict: str) -> int:
         return sum(each.judged.verdict == verdict for each in self.standings)
 

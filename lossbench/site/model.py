@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lossbench.cells import canonical_json
 from lossbench.comparison import labels
@@ -16,6 +17,7 @@ from lossbench.site.judge import Judgement, judge
 from lossbench.site.names import Look, Slugs
 from lossbench.standings import Block, Row
 from lossbench.tuning.board import build_tracks
+from lossbench.tuning.tracks import TUNED, title
 
 if TYPE_CHECKING:
     from lossbench.cells import Cell
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss with its parameters, as all pages name and draw it. `name` is the plugin's, `slug` that of its page."""
+    """A loss with its parameters, as all pages name and draw it: as is and tuned alike. `name` is the plugin's, `slug`
+    that of its page."""
 
     key: str
     label: str
@@ -61,6 +64,11 @@ class Board:
     def runs(self) -> int:
         return sum(row.n for row in self.block.rows)
 
+    @property
+    def tested(self) -> int:
+        """Rows that Holm's correction is for."""
+        return sum(math.isfinite(found.p) for found in self.judged)
+
     def row_of(self, loss: Loss) -> Row | None:
         return next((row for row, own in zip(self.block.rows, self.losses, strict=True) if own.key == loss.key), None)
 
@@ -90,7 +98,8 @@ class Site:
     Attributes:
         losses: in the order of all figures: the reference first, then by name and parameters.
         gaps: seeds that other losses of a block have.
-        suite: name of the suite that `suite_gaps` refer to; empty when none was given.
+        suite: name of the suite that `suite_gaps` refer to; empty when none was given. `suite_ahead`: what its searches
+            bring once their trials are there, in words.
     """
 
     table: RunTable
@@ -102,6 +111,7 @@ class Site:
     gaps: list[Gap] = field(default_factory=list)
     suite: str = ""
     suite_gaps: list[Gap] = field(default_factory=list)
+    suite_ahead: str = ""
 
     @property
     def runs(self) -> int:
@@ -135,25 +145,48 @@ def collect(
     blocks = build_tracks(
         table, dataset=dataset, backbone=backbone, reference=reference, stale=stale, include_stale=include_stale
     )
-    losses = _losses(blocks, reference)
+    keys = [_keys(block) for block in blocks]
+    losses = _losses(blocks, keys, reference)
     slugs = Slugs()
-    boards = []
-    for block in blocks:
-        own = [losses[canonical_json(row.loss)] for row in block.rows]
-        boards.append(Board(block, slugs.of(block.title), own, judge(block, margin)))
+    boards = [
+        Board(block, slugs.of(block.title), [losses[key] for key in own], judge(block, margin))
+        for block, own in zip(blocks, keys, strict=True)
+    ]
     site = Site(table, boards, list(losses.values()), reference, margin, list(warnings))
     site.gaps = [gap for board in boards for gap in _gaps(board)]
     return site
 
 
-def _losses(blocks: Sequence[Block], reference: str) -> dict[str, Loss]:
-    groups: dict[str, list[Part]] = defaultdict(list)
+def _keys(block: Block) -> list[str]:
+    """The loss of each row. A tuned row is one of its loss as is, unless two rows would then be the same."""
+    keys = [canonical_json(_as_is(row)) for row in block.rows]
+    return [
+        key if keys.count(key) == 1 else canonical_json(row.loss) for key, row in zip(keys, block.rows, strict=True)
+    ]
+
+
+def _as_is(row: Row) -> Mapping[str, Any]:
+    """The loss before it was tuned; see `tuning.board` for what a tuned row's parameters hold."""
+    if row.tuning is None:
+        return row.loss
+    own, searched = row.tuning.own, row.loss["params"]["tuned"]["loss"]
+    params = {
+        name: own[name] if name in searched else value
+        for name, value in row.loss["params"].items()
+        if name != "tuned" and (name in searched or name not in own)
+    }
+    return {**row.loss, "params": params}
+
+
+def _losses(blocks: Sequence[Block], keys: Sequence[Sequence[str]], reference: str) -> dict[str, Loss]:
+    groups: dict[str, list[Part]] = {}
     names: dict[str, str] = {}
-    for block in blocks:
-        for row in block.rows:
-            key = canonical_json(row.loss)
-            groups[key] += row.runs.parts
-            names[key] = str(row.loss["name"])
+    # The tuned ones last: a loss is named as it is, where it was run so.
+    for block, own in sorted(zip(blocks, keys, strict=True), key=lambda pair: pair[0].track == TUNED):
+        for row, key in zip(block.rows, own, strict=True):
+            if block.track != TUNED or key not in names:
+                groups.setdefault(key, []).extend(row.runs.parts)
+            names.setdefault(key, str(row.loss["name"]))
     found = labels(groups, "loss")
     slugs = Slugs()
 
@@ -181,7 +214,7 @@ def suite_gaps(cells: Sequence[Cell], table: RunTable) -> list[Gap]:
     known = set(table.ids.tolist())
     groups: dict[tuple[str, str], list[tuple[int, bool]]] = defaultdict(list)
     for cell in cells:
-        place = f"{cell.dataset.label} / {cell.backbone.label}"
+        place = f"{cell.dataset.label} / {cell.backbone.label}{title(cell)}"
         groups[place, cell.loss.label].append((cell.seed, int(cell.id, 16) in known))
     return [
         Gap(place, loss, missing, len(members))

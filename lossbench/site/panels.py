@@ -47,11 +47,8 @@ def panels(
     board: Board, store: Store, plugins: Sequence[Path], data_root: Path | None
 ) -> tuple[Panels, dict[str, bytes]]:
     """The panels of a block and the files of their pictures by path."""
-    name = board.block.dataset_name
-    if name not in SHOWABLE:
-        return Panels(
-            [], reason=f"Images of {name} are not shown: their licence does not let a public page show them."
-        ), {}
+    if board.block.dataset_name not in SHOWABLE:
+        return Panels([], reason="Images are shown only of datasets that lossbench generates."), {}
     try:
         return _panels(board, store, plugins, data_root)
     except LossbenchError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,14 @@ from lossbench.errors import SetupError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 FOLDER = Path(__file__).parent
 MISSING = "–"
+#: Characters of a word that the first column of a table holds in one line, on a phone, too.
+_WORD = 16
+#: Controls of the bidirectional algorithm (Unicode UAX #9): embeddings, overrides, isolates, and invisible marks.
+_TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def require() -> None:
@@ -39,14 +45,18 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_plain_direction,
     )
+    # As it is, so that `finalize` sees every character.
+    made.policies["json.dumps_kwargs"] = {"sort_keys": True, "ensure_ascii": False}
     from lossbench.site.docstring import typeset
     from lossbench.site.runview import plain
     from lossbench.site.tables import shade_of
 
     made.filters |= {
         "num": num, "signed": signed, "share": share, "ms": milliseconds, "typeset": typeset, "plain": plain,
-        "seeds": seeds, "pvalue": pvalue, "thousands": thousands,
+        "seeds": seeds, "pvalue": pvalue, "thousands": thousands, "abridged": abridged, "breakable": breakable,
+        "count": count,
     }  # fmt: skip
     made.globals |= {"shade_of": shade_of}
     return made
@@ -55,6 +65,35 @@ def environment() -> Environment:
 def page(template: str, depth: int = 0, **values: Any) -> str:
     """A page `depth` folders below the root of the report."""
     return environment().get_template(template).render(root="../" * depth, **values)
+
+
+def _plain_direction(value: Any) -> Any:
+    """Text without marks that turn the direction of what follows, which would let a label rewrite its page."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return type(value)(_TURNING.sub("\N{REPLACEMENT CHARACTER}", value))  # markup stays markup
+
+
+def abridged(label: str, most: int = 90) -> str:
+    """A label of a table: its beginning and end, where it is very long."""
+    return label if len(label) <= most else f"{label[: most - 30]} … {label[-27:]}"
+
+
+def breakable(text: str) -> Markup:
+    """Markup that lines may break within long words only, and there after `_` and `=` first."""
+    from markupsafe import Markup, escape
+
+    def within(word: str) -> str:
+        safe = str(escape(word))
+        return re.sub("(?<=[_=])(?=.)", "<wbr>", safe) if len(word) > _WORD else safe
+
+    return Markup(" ".join(map(within, text.split(" "))))
+
+
+def count(number: int, noun: str) -> str:
+    """`1 run`, `2,000 runs`, `3 losses`."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
 
 
 def num(value: float | None, digits: int = 2) -> str:
@@ -97,10 +136,10 @@ def thousands(value: int) -> str:
 
 
 def seeds(numbers: list[int], most: int = 12) -> str:
-    """Seeds as runs of neighbours: 0 to 5, 8, 11."""
+    """Seeds as runs of neighbours, each once: 0 to 5, 8, 11."""
     parts: list[str] = []
     start = last = None
-    for number in [*sorted(numbers), None]:
+    for number in [*sorted(set(numbers)), None]:
         if start is None:
             start = last = number
         elif last is not None and number == last + 1:

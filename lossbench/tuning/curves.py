@@ -103,6 +103,19 @@ def of_records(table: RunTable) -> list[Group]:
     return _grouped(found.values(), diverged)
 
 
+def of_runs(table: RunTable, ids: Iterable[str]) -> list[Curve]:
+    """The curve of the search behind each of these tuned runs of a table, in their order."""
+    score, diverged = scores_by_id(table)
+    rows = {number: row for row, number in enumerate(table.ids.tolist())}
+    curves = []
+    for run in ids:
+        condition = table.conditions[int(table.condition[rows[int(run, 16)]])]
+        tuned = condition.cell["protocol"]["tuned"]
+        curve = _recorded(as_is_cell(condition.cell), tuned, condition.labels["loss"], score)
+        curves.append(_marked(curve, diverged))
+    return curves
+
+
 def trial_cells(before: Mapping[str, Any], tuned: Mapping[str, Any], setting: Setting) -> list[dict[str, Any]]:
     """The identities of a trial's cells, one for each trial seed; the same as `Search.trial_cells` has.
 
@@ -140,12 +153,17 @@ def _recorded(before: Mapping[str, Any], tuned: Mapping[str, Any], label: str, s
 def _grouped(found: Iterable[tuple[str, str, str, str, Curve]], diverged: frozenset[str]) -> list[Group]:
     groups: dict[tuple[str, str, str], list[tuple[str, Curve]]] = {}
     for dataset, backbone, words, name, curve in found:
-        marked = tuple(replace(trial, diverged=bool(diverged & set(trial.ids))) for trial in curve.trials)
-        groups.setdefault((dataset, backbone, words), []).append((name, replace(curve, trials=marked)))
+        groups.setdefault((dataset, backbone, words), []).append((name, _marked(curve, diverged)))
     return [
         Group(*key, tuple(curve for _, curve in members), tuple(name for name, _ in members))
         for key, members in groups.items()
     ]
+
+
+def _marked(curve: Curve, diverged: frozenset[str]) -> Curve:
+    """With the trials marked that have a diverged run."""
+    trials = tuple(replace(trial, diverged=bool(diverged & set(trial.ids))) for trial in curve.trials)
+    return replace(curve, trials=trials)
 
 
 def chosen_groups(groups: Iterable[Group], *, dataset: str = "*", backbone: str = "*", loss: str = "*") -> list[Group]:

@@ -15,13 +15,15 @@ from lossbench.errors import RecordError
 from lossbench.foreign import read_regular
 from lossbench.records import Record
 from lossbench.verification.facts import Facts
+from lossbench.verification.identities import canonical_loss
 from lossbench.verification.one import MOST_JSON
 from lossbench.verification.problems import Problem
 
 Mask = NDArray[np.bool_]
 
-#: Members of a protocol that need not change a number.
-_IDLE = ("eval_every", "deterministic", "sync_batchnorm", "compile", "channels_last", "clip_grad_norm")
+#: Members of a protocol that need not change a number. `tuned` says which search chose the settings: one that chose the
+#: loss's own trains its cell as is over again, and two that chose the same train one thing twice.
+_IDLE = ("eval_every", "deterministic", "sync_batchnorm", "compile", "channels_last", "clip_grad_norm", "tuned")
 
 
 def check_across(facts: Facts, told: Mask, where: Callable[[str], str]) -> Iterator[Problem]:
@@ -153,11 +155,7 @@ def follows_from_truth(confusion: NDArray[np.int64]) -> bool:
 
 def what_counts(cell: Mapping[str, Any]) -> dict[str, Any]:
     """A cell's identity without what is known to leave every number as it is. Cells for which this is equal may have
-    equal matrices: `ce_control` without its side effects is `ce` bit for bit (its docstring; a test trains both), and
-    some members of the protocol only change a number when they come into play."""
-    loss = cell["loss"]
-    params = loss["params"]
-    if loss["name"] == "ce_control" and (params.get("random_stream"), params.get("batchnorm")) == ("kept", "kept"):
-        loss = {"name": "ce", "params": {"label_smoothing": 0.0}}
+    equal matrices: some losses are others at certain parameters (`identities`), and some members of the protocol only
+    change a number when they come into play."""
     protocol = {key: value for key, value in cell["protocol"].items() if key not in _IDLE}
-    return {**cell, "loss": loss, "protocol": protocol}
+    return {**cell, "loss": canonical_loss(cell["loss"]), "protocol": protocol}

@@ -17,7 +17,8 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(not CHROMIUM, reason="no chromium; Debian: apt-get install chromium"),
 ]
-KINDS = ("index.html", "blocks/streets-fcn", "blocks/context", "losses/cdfl", "runs/", "dials/", "guide.html")
+TUNED = "blocks/streets-fcn-timm-weights-none-tuned"
+KINDS = ("index.html", "blocks/streets-fcn", "blocks/context", "losses/cdfl", "runs/", "dials/", "guide.html", TUNED)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def opened(browser: playwright.Browser, site: Path):
     complaints: list[str] = []
     contexts = []
 
-    def open_page(kind: str, width: int = 1280, scheme: str = "light", context=None) -> playwright.Page:
+    def open_page(kind: str, width: int = 1280, scheme: str = "light", context=None, root=site) -> playwright.Page:
         context = context or browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
@@ -48,10 +49,10 @@ def opened(browser: playwright.Browser, site: Path):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(
             "request",
-            lambda r: None if r.url.startswith((site.as_uri(), "data:", "blob:")) else complaints.append(r.url),
+            lambda r: None if r.url.startswith((root.as_uri(), "data:", "blob:")) else complaints.append(r.url),
         )
         page.on("requestfailed", lambda r: complaints.append(f"failed: {r.url}"))
-        page.goto(page_of(site, kind))
+        page.goto(page_of(root, kind))
         return page
 
     open_page.complaints = complaints
@@ -69,11 +70,11 @@ def drawn(page: playwright.Page) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pages_are_accessible_and_fit_a_phone(opened, kind: str) -> None:
+def test_pages_are_accessible_and_fit_a_phone(opened, site: Path, tuned_site: Path, kind: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     for width, scheme in ((1280, "light"), (375, "dark")):
-        page = opened(kind, width, scheme)
+        page = opened(kind, width, scheme, root=tuned_site if kind == TUNED else site)
         drawn(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert opened.complaints == []
@@ -153,10 +154,28 @@ def test_chips_show_and_hide_losses_in_all_figures(opened) -> None:
     assert page.locator("#pareto .chips button[aria-pressed='true']").count() == shown - 1
 
 
+@pytest.mark.parametrize("kind", ["blocks/streets-fcn", TUNED])
+def test_a_leaderboard_fits_1280_pixels(opened, site: Path, tuned_site: Path, kind: str) -> None:
+    page = opened(kind, root=tuned_site if kind == TUNED else site)
+    box = page.locator("#table .scroll")
+    assert box.evaluate("box => box.scrollWidth - box.clientWidth") <= 0
+    assert max(page.locator("#table tbody tr").evaluate_all("rows => rows.map(row => row.offsetHeight)")) < 120
+
+
+def test_the_curve_of_a_search_is_drawn_with_its_choice_and_the_loss_as_is(opened, tuned_site: Path) -> None:
+    page = opened(TUNED, root=tuned_site)
+    drawn(page)
+    traces = page.locator("#trials [data-plot]").evaluate("plot => plot.data.map(trace => [trace.x, trace.mode])")
+    assert len(traces) == 3 * 3  # of each loss: its trials, itself as is, the choice
+    assert sorted(len(x) for x, _ in traces) == [1] * 6 + [3] * 3
+    assert sorted(mode for x, mode in traces if len(x) == 3) == ["lines+markers", "lines+markers", "markers"]
+    assert page.locator("#expected .trace.scatter").count() == 3
+
+
 def test_it_reads_without_javascript(browser: playwright.Browser, site: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(page_of(site, "blocks/streets-fcn"))
-    assert len(rows(page)) == 8
+    assert len(rows(page)) == 9
     assert page.locator("noscript").count() > 0
     context.close()

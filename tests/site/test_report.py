@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,15 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 from lossbench.cli import main as entry
+from lossbench.errors import SetupError
+from lossbench.site.docstring import typeset
+from lossbench.site.lossinfo import rules
 from lossbench.site.mathml import mathml
+from lossbench.site.render import seeds
 from lossbench.site.write import MARKER
 from lossbench.store import Store
 from tests.factories import put
-from tests.site.conftest import make
+from tests.site.conftest import LONG, fill_tuned, make
 
 
 class Links(HTMLParser):
@@ -45,7 +50,7 @@ def pages(site: Path) -> list[Path]:
 def test_every_kind_of_page_is_there(site: Path) -> None:
     assert (site / "index.html").is_file()
     assert len(list((site / "blocks").iterdir())) == 5
-    assert len(list((site / "runs").iterdir())) == 18 + 8 + 1 + 1 + 1 + 4
+    assert len(list((site / "runs").iterdir())) == 18 + 8 + 1 + 1 + 1 + 1 + 4
     assert {file.stem for file in (site / "losses").iterdir()} >= {"ce", "cdfl", "mine"}
     assert len(list((site / "dials").iterdir())) == 1
     assert {file.name for file in (site / "assets").iterdir()} >= {"plotly.min.js", "site.css", "site.js"}
@@ -89,6 +94,8 @@ def test_the_numbers_are_the_leaderboards(site: Path, results: Path, capsys: pyt
 def test_what_is_odd_is_said(site: Path) -> None:
     board = next((site / "blocks").glob("streets-fcn-timm*.html")).read_text()
     assert "1 diverged" in board
+    assert "3 losses with fewer than two seeds in common with it are not tested." in board
+    assert "Holm’s correction for 5 rows" in board
     assert "stale" in board
     index = (site / "index.html").read_text()
     assert "lacks seeds 1, 2" in index
@@ -137,7 +144,7 @@ def test_a_report_is_replaced_and_nothing_else(
 def test_run_pages_can_be_few_or_none(results: Path, tmp_path: Path) -> None:
     assert make(results, tmp_path / "few", "--runs", "12") == 0
     made = list((tmp_path / "few" / "runs").iterdir())
-    assert 0 < len(made) <= 15  # at least one a row
+    assert 0 < len(made) <= 16  # at least one a row
     assert "have a page of their own" in (tmp_path / "few" / "index.html").read_text()
     assert make(results, tmp_path / "none", "--runs", "0") == 0
     assert not (tmp_path / "none" / "runs").exists()
@@ -175,6 +182,133 @@ def test_a_suite_says_what_it_lacks(tmp_path: Path) -> None:
     assert "Cells of the suite quickstart without a run" in (tmp_path / "out" / "index.html").read_text()
 
 
+def test_a_suite_with_searches_says_what_is_ahead(tmp_path: Path) -> None:
+    suite = fill_tuned(tmp_path, trials=2)
+    assert make(tmp_path / "results", tmp_path / "out", "--suite", str(suite)) == 0
+    index = (tmp_path / "out" / "index.html").read_text()
+    assert "None: every cell has a run." not in index
+    assert "streets / fcn_timm(weights=none), trials on a hold-out / ce: 1 of 3, seed 1000" in index
+    assert "6 cells of the tuned track follow when the trials are done." in index
+    fill_tuned(tmp_path)
+    assert make(tmp_path / "results", tmp_path / "out", "--suite", str(suite)) == 0
+    assert "None: every cell has a run." in (tmp_path / "out" / "index.html").read_text()
+
+
+def board_of(site: Path, start: str) -> str:
+    return next((site / "blocks").glob(f"{start}*.html")).read_text()
+
+
+def test_the_page_of_a_tuned_leaderboard_has_the_whole_curve(tuned_site: Path, capsys: pytest.CaptureFixture[str]):
+    results = str(tuned_site.parent / "results")
+    assert entry.run(["tuning", "--results", results, "--json"]) == 0
+    (group,) = json.loads(capsys.readouterr().out)["searches"]
+    page = board_of(tuned_site, "streets-fcn-timm-weights-none-tuned")
+    table = page[page.index('aria-label="Every trial as a table"') :].split("</table>")[0]
+    drawn = json.loads(page.split('id="figures">')[1].split("</script>")[0])["tuning"]
+    order = [next(c for c in group["losses"] if c["loss"] == loss) for loss in ("dice", "ce", "focal")]
+    for curve, shown, expected in zip(order, drawn["curves"], drawn["expected"], strict=True):
+        for trial in curve["trials"]:
+            assert f"{trial['holdout_miou']:.2f}" in table
+        best = curve["trials"][curve["chosen"] - 1]
+        assert f"<b>{best['holdout_miou']:.2f}</b>" in table
+        assert shown["x"] == sorted(trial["setting"]["lr"] for trial in curve["trials"])
+        assert shown["x"][shown["chosen"]] == best["setting"]["lr"]
+        assert shown["x"][shown["own"]] == 0.001
+        assert shown["line"] == (curve["loss"] != "focal")
+        assert expected == pytest.approx(curve["expected_best"], rel=1e-4)
+    assert "gamma=0.5" in table
+    assert "lr at the upper edge" in page
+    assert 'id="tuning"' not in board_of(tuned_site, "streets-fcn-timm-weights-none-as-is")
+
+
+def test_a_loss_is_one_as_is_and_tuned(tuned_site: Path) -> None:
+    index = (tuned_site / "index.html").read_text()
+    assert "<dt>losses</dt><dd>3</dd>" in index
+    for caption in ("Difference in mIoU to ce in points, by loss and leaderboard", "Number of runs by loss"):
+        table = index[index.index(caption) :].split("</table>")[0]
+        assert table.count('<th scope="row">') == 3
+        heads = table.split("</thead>")[0]
+        assert "fcn_timm(weights=none); as is" in heads
+        assert "fcn_timm(weights=none); tuned" in heads
+    looks = [
+        [loss["c"] for loss in sorted(json.loads(text)["losses"], key=lambda loss: loss["l"])]
+        for track in ("as-is", "tuned")
+        for text in [board_of(tuned_site, f"streets-fcn-timm-weights-none-{track}").split('id="figures">')[1]]
+        for text in [text.split("</script>")[0]]
+    ]
+    assert looks[0] == looks[1]
+
+
+def test_searches_that_cannot_be_read_cost_their_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise SetupError("sampler: tpe needs Optuna")
+
+    fill_tuned(tmp_path)
+    monkeypatch.setattr("lossbench.site.searches.of_runs", fails)
+    assert make(tmp_path / "results", tmp_path / "out") == 0
+    page = board_of(tmp_path / "out", "streets-fcn-timm-weights-none-tuned")
+    assert "The trials cannot be shown: sampler: tpe needs Optuna." in page
+    assert "Every trial" not in page
+
+
+def test_tuned_runs_without_their_trials_are_shown_without_a_curve(tmp_path: Path) -> None:
+    fill_tuned(tmp_path)
+    for trial in (tmp_path / "results" / "records").rglob("ce-s1000-*"):
+        trial.unlink()
+    assert make(tmp_path / "results", tmp_path / "out") == 0
+    page = board_of(tmp_path / "out", "streets-fcn-timm-weights-none-tuned")
+    drawn = json.loads(page.split('id="figures">')[1].split("</script>")[0])
+    ce = [loss["l"].startswith("ce") for loss in drawn["losses"]].index(True)
+    assert drawn["tuning"]["curves"][ce]["y"] == drawn["tuning"]["expected"][ce] == []
+    assert drawn["tuning"]["curves"][ce]["chosen"] is drawn["tuning"]["curves"][ce]["own"] is None
+    assert all(len(y) == 3 for place, y in enumerate(drawn["tuning"]["expected"]) if place != ce)
+
+
+def test_pages_claim_what_is_so(site: Path) -> None:
+    page = board_of(site, "context")
+    assert "Images are shown only of datasets that lossbench generates." in page
+    assert "Pooled scores are recomputed" in page
+    assert "Every number here" not in page
+    assert "the column “time ×” compares" in page
+    assert "the column “time ×”" not in board_of(site, "apart")
+    assert "No seed is missing among the losses that were run." not in (site / "index.html").read_text()
+
+
+def test_one_is_singular(tmp_path: Path) -> None:
+    put(Store(tmp_path / "results"))
+    assert make(tmp_path / "results", tmp_path / "out") == 0
+    index, page = (tmp_path / "out" / "index.html").read_text(), board_of(tmp_path / "out", "streets")
+    assert "No seed is missing among the losses that were run." in index
+    assert "<dt>run</dt><dd>1</dd>" in index
+    assert "with 1 loss →" in index
+    assert "1 run, seed 0" in page
+    assert "Nothing but the reference ce was run here." in page
+    for text in (index, page):
+        assert not re.search(r"\b1 (runs|losses|seeds|rows|classes|leaderboards)\b", text)
+
+
+def test_no_label_turns_the_text_of_a_page(site: Path) -> None:
+    for page in pages(site):
+        assert not re.search("[\u202a-\u202e\u2066-\u2069]", page.read_text(encoding="utf-8")), page
+    assert "etc\ufffdtxt" in board_of(site, "streets-fcn-timm")
+
+
+def test_a_very_long_label_is_cut_in_tables_and_whole_on_its_page(site: Path) -> None:
+    page = board_of(site, "streets-fcn-timm")
+    rows = page[page.index("<tbody>") :].split("</tbody>")[0].split("</tr>")
+    row = next(row for row in (row.replace("<wbr>", "") for row in rows) if "parameter_19=19" in row)
+    assert f'title="{LONG}"' in row
+    assert "parameter_10=10" not in re.sub(r'"[^"]*"', "", row)
+    assert LONG[4:] in (site / "losses" / "long.html").read_text().replace("<wbr>", "")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"), [([2, 0, 1], "0 to 2"), ([1000, 1000], "1000"), ([3, 4, 9], "3, 4, 9"), ([], "")]
+)
+def test_seeds_in_words(numbers: list[int], text: str) -> None:
+    assert seeds(numbers) == text
+
+
 def test_the_extra_is_asked_for_by_name(results: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['plotly'] = None; sys.modules['plotly.offline'] = None\n"
@@ -193,6 +327,21 @@ def test_torch_is_never_imported(results: Path, tmp_path: Path) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_docstrings_are_set_as_type() -> None:
+    text = "*sigmoid* losses, 2 * 3 * 4, u^gamma at p_y, `a_b` <b>"
+    assert typeset(text) == (
+        "<em>sigmoid</em> losses, 2 * 3 * 4, u<sup>γ</sup> at <i>p</i><sub>y</sub>, <code>a_b</code> &lt;b&gt;"
+    )
+
+
+def test_every_rule_of_conformance_is_told_with_what_it_requires() -> None:
+    from lossbench import conformance
+
+    known = conformance.rules("loss")
+    assert list(rules()) == list(known)
+    assert all(rules().values())
 
 
 def test_formulas_are_mathml_and_unknown_ones_an_error() -> None:

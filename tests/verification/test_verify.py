@@ -248,12 +248,22 @@ def control(batchnorm: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def searched(data: dict[str, Any], trials: int = 2) -> dict[str, Any]:
+    """The description of a search over the learning rate, from the cell's own."""
+    lr = data["cell"]["protocol"]["lr"]
+    space = {"lr": {"low": lr / 10, "high": lr * 10, "log": True}}
+    common = {"holdout": 0.2, "holdout_seed": 0, "sampler": "halton", "seed": 0, "seeds": [1000]}
+    return {"trials": trials, **common, "search": space, "loss": {}, "from": {"lr": lr}}
+
+
 @pytest.mark.parametrize(
     ("change", "copied"),
     [
         (lambda d: d["cell"].update(seed=8), True),
         (lambda d: d["cell"]["protocol"].update(lr=0.5), True),
         (lambda d: d["cell"]["protocol"].update(eval_every=100), False),
+        (lambda d: d["cell"]["protocol"].update(tuned=searched(d)), False),
+        (lambda d: d["cell"]["protocol"].update(tuned=searched(d), lr=0.5), True),
         (control("kept"), False),
         (control("updated"), True),
     ],
@@ -261,6 +271,21 @@ def control(batchnorm: str) -> Callable[[dict[str, Any]], None]:
 def test_a_copied_result_is_found_but_not_what_is_equal_by_construction(store, change, copied):
     copy_of(store, sound(store, seed=7), change)
     assert rules(verify_all(store.root)) == ({("copied", False)} if copied else set())
+
+
+def test_two_searches_that_chose_the_same_setting_are_no_copies(store):
+    path = sound(store, seed=7)
+    for trials in (2, 3):
+        for suffix in (".json", ".npz"):
+            path.with_name("copy").with_suffix(suffix).write_bytes(path.with_suffix(suffix).read_bytes())
+        rewrite(
+            store,
+            path.with_name("copy.json"),
+            lambda d, trials=trials: d["cell"]["protocol"].update(lr=0.5, tuned=searched(d, trials)),
+        )
+    for suffix in (".json", ".npz"):
+        path.with_suffix(suffix).unlink()
+    assert rules(verify_all(store.root)) == set()
 
 
 def test_runs_that_collapsed_alike_are_no_copies(store):

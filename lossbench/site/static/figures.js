@@ -49,7 +49,7 @@
       const ticks = names.map((name, c) => `${plain(short(name, 16))}<br><span style="font-size:10px">${shares[c] ?? "–"} %</span>`);
       const most = Math.max(...chosen().flatMap((i) => mean[i].map((value, c) => (value ?? 0) + (sd[i][c] ?? 0))), 1);
       return [traces, layout({
-        bargap: 0.24, bargroupgap: 0.04, xaxis: axis("", { tickvals: names.map((_, c) => c), ticktext: ticks, showgrid: false }),
+        bargap: 0.24, bargroupgap: 0.04, xaxis: axis("", { tickvals: names.map((_, c) => c), ticktext: ticks, showgrid: false, zeroline: false }),
         yaxis: axis("IoU (%)", { range: [0, Math.min(100, most * 1.04)] }),
       })];
     },
@@ -93,6 +93,29 @@
         font: { size: 12, color: color(losses[i]) }, xanchor: p.ms[i] > 0.6 * Math.max(...p.ms) ? "right" : "left",
       }));
       return [traces, layout({ annotations, xaxis: axis("milliseconds per optimiser step", { rangemode: "tozero", zeroline: false }), yaxis: axis("mIoU (%)") })];
+    },
+    trials() {
+      const { name, log, curves } = data.tuning, traces = [];
+      const numeric = curves.every((curve) => curve.x.every((x) => typeof x === "number"));
+      for (const i of chosen()) {
+        const loss = losses[i], curve = curves[i], at = (place) => (place === null ? [[], []] : [[curve.x[place]], [curve.y[place]]]);
+        traces.push({
+          type: "scatter", mode: numeric && curve.line ? "lines+markers" : "markers", x: curve.x, y: curve.y, ...look(loss, 8), text: curve.words.map(plain),
+          hovertemplate: `${plain(short(loss.l))}<br>%{text}: %{y:.2f} %<extra></extra>`, line: { color: color(loss), width: 1.4, dash: dashes[loss.t % 4] },
+        });
+        const [ox, oy] = at(curve.own), [cx, cy] = at(curve.chosen);
+        traces.push({ type: "scatter", mode: "markers", x: ox, y: oy, hoverinfo: "skip", marker: { symbol: "x-thin", size: 15, line: { width: 2, color: css("--ink") } } });
+        traces.push({ type: "scatter", mode: "markers", x: cx, y: cy, hoverinfo: "skip", marker: { symbol: "circle-open", size: 18, color: css("--ink"), line: { width: 2 } } });
+      }
+      const title = `${plain(name === "lr" ? "learning rate" : name)} of the trial${log && numeric ? " (log scale)" : ""}`;
+      return [traces, layout({ xaxis: axis(title, { type: !numeric ? "category" : log ? "log" : "linear", dtick: numeric && log ? "D2" : undefined, zeroline: false }), yaxis: axis("hold-out mIoU (%)") })];
+    },
+    expected() {
+      const traces = chosen().filter((i) => data.tuning.expected[i].length).map((i) => ({
+        type: "scatter", mode: "lines+markers", x: data.tuning.expected[i].map((_, n) => n + 1), y: data.tuning.expected[i], ...look(losses[i], 7),
+        hovertemplate: `${plain(short(losses[i].l))}<br>best of %{x}: %{y:.2f} %<extra></extra>`,
+      }));
+      return [traces, layout({ xaxis: axis("number of trials n", { zeroline: false, showgrid: false }), yaxis: axis("expected best hold-out mIoU (%)") })];
     },
     learning: () => curves(data.curves.loss, "training loss / loss at the start", true),
     scored: () => curves(data.curves.miou, "validation mIoU (%)", false),
@@ -195,7 +218,7 @@
       chip.type = "button"; chip.dataset.loss = i;
       const picture = swatch(loss);
       if (picture) chip.append(picture);
-      chip.append(loss.l);
+      chip.append(short(loss.l, 60)); chip.title = loss.l;
       chip.addEventListener("click", () => { visible.has(i) ? visible.delete(i) : visible.add(i); mark(); redraw(); });
       group.append(chip);
     });

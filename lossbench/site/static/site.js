@@ -52,11 +52,12 @@
       const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean), least = Number(seeds.value) || 0;
       let count = 0;
       for (const row of rows) {
-        const text = row.cells[0].textContent.toLowerCase();
+        const text = row.cells[0].dataset.v.toLowerCase(); // the whole label, where the table cuts it
         row.hidden = !(words.every((word) => text.includes(word)) && Number(row.dataset.seeds) >= least);
         count += !row.hidden;
       }
-      shown.textContent = count === rows.length ? `${count} losses` : `${count} of ${rows.length} losses`;
+      const losses = rows.length === 1 ? "loss" : "losses";
+      shown.textContent = count === rows.length ? `${count} ${losses}` : `${count} of ${rows.length} ${losses}`;
     };
     filter.addEventListener("input", apply);
     seeds.addEventListener("input", apply);
