@@ -165,6 +165,7 @@ def _block(table: RunTable, members: Sequence[Part], variant: str, loss: str, so
         rows=_sorted([row for row in rows if _row_matches(row, loss)], sort),
         reference=chosen.label if chosen else reference,
         sort=sort,
+        hidden=[row for row in rows if not _row_matches(row, loss)],
         notes=[note] if note else [],
     )
     block.notes += _notes(block)

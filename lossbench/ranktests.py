@@ -93,7 +93,8 @@ def _exact(doubled: NDArray[np.int64], observed: int) -> float | None:
             return None
         reached = np.sort((sums[:, None] + row[orders]).reshape(-1, losses), axis=1)
         sums, places = np.unique(reached, axis=0, return_inverse=True)
-        shares = np.bincount(places.ravel(), weights=np.repeat(shares / len(orders), len(orders)))
+        each = np.repeat(shares / len(orders), len(orders))
+        shares = np.bincount(places.ravel(), weights=each).astype(np.float64)
     return min(1.0, float(shares[_spread(sums) >= observed].sum()))
 
 

@@ -50,11 +50,13 @@ def _range(found: Interval | None, *, signed: bool) -> str:
 def note(block: Block) -> list[str]:
     """What was tested and drawn, and what the tests of this block cannot reach."""
     lines = []
-    tested = [row for row in block.rows if row.significance is not None]
+    tested = [row for row in [*block.rows, *block.hidden] if row.significance is not None]
+    rows = "the one row" if len(tested) == 1 else f"all {len(tested)} rows"
+    where = ", shown here or not" if any(row.significance for row in block.hidden) else ""
     if block.test is not None:
         lines.append(
-            f"p: {_NAMES[block.test]}, two-sided, that the difference is 0. p Holm: corrected for the "
-            f"{len(tested)} rows tested (Holm 1979); * up to 0.05, ** 0.01, *** 0.001."
+            f"p: {_NAMES[block.test]}, two-sided, that the difference is 0. p Holm: corrected for "
+            f"{rows} tested{where} (Holm 1979); * up to 0.05, ** 0.01, *** 0.001."
             if tested
             else "No row has two seeds in common with the reference: no difference is tested."
         )
@@ -70,7 +72,7 @@ def note(block: Block) -> list[str]:
 
 def reach(block: Block) -> list[str]:
     """Which tests cannot reach significance with so few seeds, in a line; none where all can."""
-    pairs = [row.delta.n for row in block.rows if row.delta is not None]
+    pairs = [row.delta.n for row in [*block.rows, *block.hidden] if row.delta is not None]
     if not pairs or max(pairs) < 2:
         return []
     n, rows = max(pairs), len(pairs)
@@ -83,7 +85,7 @@ def reach(block: Block) -> list[str]:
     if block.test in ("permutation", "wilcoxon") and n < seeds_needed(rows):
         return [
             f"With {n} paired seeds no row of {rows} can reach p Holm = {ALPHA:g} by this test (at best "
-            f"{min(1.0, rows * smallest_p(n)):.2g}); it takes {seeds_needed(rows)}, or fewer rows (--loss)."
+            f"{min(1.0, rows * smallest_p(n)):.2g}); it takes {seeds_needed(rows)}."
         ]
     return []
 

@@ -53,7 +53,7 @@ def test_columns_are_the_tests_over_seeds(block) -> None:
     assert head.index("diff") < head.index(" p ") < head.index("p Holm")
     assert "p Holm" in markdown.render([block])
     assert "p Holm" in latex.render([block])
-    assert f"corrected for the {len(tested)} rows" in " ".join(footer(block))
+    assert f"corrected for all {len(tested)} rows tested (Holm" in " ".join(footer(block))
 
 
 def test_few_seeds_are_told_what_they_cannot_reach(tmp_path) -> None:
@@ -72,6 +72,29 @@ def test_many_rows_are_told_what_their_test_cannot_reach(block) -> None:
     rows = sum(row.significance is not None for row in block.rows)
     (line,) = significance.reach(block)
     assert f"no row of {rows} can reach" in line
+
+
+def test_the_correction_does_not_depend_on_the_rows_shown(block, tmp_path) -> None:
+    """Rows chosen after a look at the table were all looked at."""
+    (some,) = leaderboard.build(Store(tmp_path).runs()[0], loss="focal|df")
+    some.ask_significance("permutation")
+    block.ask_significance("permutation")
+    corrected = {row.label: row.significance for row in block.rows}
+    assert [row.label for row in some.rows] == ["focal", "df"]
+    assert all(row.significance == corrected[row.label] for row in some.rows)
+    assert f"corrected for all {len(block.rows) - 1} rows tested, shown here or not" in " ".join(footer(some))
+    assert significance.reach(some) == significance.reach(block)
+    assert "--loss" not in " ".join(footer(some))
+
+
+def test_one_row_is_one_row(tmp_path) -> None:
+    quickstart(Store(tmp_path), seeds=range(3))
+    for file in Store(tmp_path).records_dir.rglob("*.json"):
+        if not file.name.startswith(("ce-", "focal-")):
+            file.unlink()
+    (two,) = leaderboard.build(Store(tmp_path).runs()[0])
+    two.ask_significance("t")
+    assert "corrected for the one row tested (Holm" in " ".join(footer(two))
 
 
 def test_bootstrap_columns(block) -> None:
