@@ -60,14 +60,26 @@ def note(block: Block) -> list[str]:
             if tested
             else "No row has two seeds in common with the reference: no difference is tested."
         )
-    found = next((row.miou_interval for row in block.rows if row.miou_interval is not None), None)
-    if found is not None:
-        few = f" Fewer than {seeds_needed()} seeds are too few for it." if found.seeds < seeds_needed() else ""
-        lines.append(
-            f"Bootstrap: 95 % percentile intervals, expanded for few seeds, over {found.resamples:,} resamples of the "
-            f"seeds and of the {found.images} images, the same images for all losses.{few}"
-        )
-    return lines
+    return [*lines, *_bootstrap_note(block)]
+
+
+def _bootstrap_note(block: Block) -> list[str]:
+    found = [each for row in block.rows for each in (row.miou_interval, row.delta_interval) if each is not None]
+    if not found:
+        return []
+    fewest, most = min(each.seeds for each in found), max(each.seeds for each in found)
+    drawn = "the seeds and of " if most > 1 else ""
+    lines = [
+        f"Bootstrap: 95 % percentile intervals{', expanded for few seeds,' if most > 1 else ''} over "
+        f"{found[0].resamples:,} resamples of {drawn}the {found[0].images} images, the same images for all losses."
+    ]
+    if fewest == 1:
+        who = "They are of the images only" if most == 1 else "Those of one seed are of the images only"
+        lines.append(f"{who}: how far another seed would move a score, they do not say.")
+    if most > 1 and fewest < seeds_needed():
+        rows = "" if most < seeds_needed() else ", as some rows have,"
+        lines.append(f"Fewer than {seeds_needed()} seeds{rows} are too few for them: they miss the truth too often.")
+    return [" ".join(lines)]
 
 
 def reach(block: Block) -> list[str]:
