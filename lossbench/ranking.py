@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,7 +90,7 @@ def rank(blocks: Sequence[Block]) -> Ranking:
     if not kept:
         raise ConfigError("no block has a seed that all losses share", hint="run the missing seeds")
     values = [found for _, found in kept]
-    ranks = ranks_of(np.stack([found.mean(axis=0) for found in values]))
+    ranks = ranks_of(np.stack([_means(block, shared, found) for block, found in kept]))
     order = np.lexsort((np.array([labels[key] for key in shared]), ranks.mean(axis=0)))
     relative = [100 * found / found[:, ours].mean() for found in values]
     iqm, improvement = resampled(relative, ours)
@@ -200,7 +200,7 @@ def _by_seed(
         return None
     values = np.array([[scores[seed] for scores in found] for seed in seeds])
     nothing = np.isnan(values)
-    if nothing[:, reference].any() or not values[:, reference].any():
+    if _unscored(found[reference]) or not values[:, reference].any():
         notes.append(f"Left out, a run of the reference scored nothing: {block.title}.")
         return None
     most = max(map(len, found))
@@ -211,17 +211,30 @@ def _by_seed(
             f"Ranked over {_count(len(seeds), 'seed')} of up to {most} in {block.title}: not all are run of "
             f"{_listed(short)}."
         )
-    if nothing.any():
-        named = [
-            f"{labels[losses[i]]} ({nothing[:, i].sum()} of {len(seeds)})"
-            for i in np.flatnonzero(nothing.any(axis=0)).tolist()
-        ]
+    last = [
+        f"{labels[key]} ({_unscored(scores)} of {len(scores)})"
+        for key, scores in zip(losses, found, strict=True)
+        if _unscored(scores)
+    ]
+    if last:
         notes.append(
-            f"Last in {block.title}, for runs that scored nothing (they count as lost to the reference; no IQM): "
-            f"{_listed(named)}."
+            f"Last in {block.title}, for runs that scored nothing: {_listed(last)}. Such a run counts as lost to the "
+            "reference, and leaves the IQM blank."
         )
     values[nothing] = -math.inf
     return values
+
+
+def _unscored(scores: Mapping[int, float]) -> int:
+    return sum(map(math.isnan, scores.values()))
+
+
+def _means(block: Block, losses: Sequence[str], values: Floats) -> Floats:
+    """(L) over the shared seeds, -inf of a loss of which any run scored nothing: it has no mean (`Row.describe`)."""
+    rows = {_key(row): row.by_seed("miou") for row in _rows(block)}
+    means: Floats = values.mean(axis=0)
+    means[[_unscored(rows[key]) > 0 for key in losses]] = -math.inf
+    return means
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

@@ -92,13 +92,13 @@ def test_what_has_no_partner_is_said(store) -> None:
 # --- the verb ---
 
 
-@pytest.mark.parametrize("form", [[], ["-f", "markdown"], ["-f", "csv"], ["--json"]])
+@pytest.mark.parametrize("form", [[], ["-f", "markdown"], ["-f", "csv"], ["-f", "json"], ["--json"]])
 def test_the_verb(store, monkeypatch, capsys, form: list[str]) -> None:
     monkeypatch.setenv("LOSSBENCH_RESULTS", str(store.root))
     monkeypatch.setenv("COLUMNS", "80")
     assert entry.run(["compare", "lovasz_softmax", "ce", *form]) == 0
     out = capsys.readouterr().out
-    if form == ["--json"]:
+    if form in (["--json"], ["-f", "json"]):
         (made,) = json.loads(out)["contrasts"]
         assert [line["class"] for line in made["classes"]] == list(CLASSES)
         assert made["slope"]["n"] == 3

@@ -159,6 +159,18 @@ def test_a_run_that_scored_nothing_ranks_its_loss_last(tmp_path) -> None:
         assert found.iqm[found.losses.index(loss)] == before.iqm[before.losses.index(loss)]
 
 
+def test_a_run_that_scored_nothing_counts_on_any_seed(tmp_path) -> None:
+    """Also on one that the other losses lack: the leaderboard has no mean of that loss either."""
+    store = Store(tmp_path)
+    fill(store, datasets=2)
+    diverge(store, "set0", "lovasz_softmax", 7)
+    found = ranking.rank(board(store))
+    assert found.ranks[:, found.losses.index("lovasz_softmax")].tolist() == [4, 1]
+    assert "lovasz_softmax (1 of 4)" in " ".join(found.notes)
+    diverge(store, "set1", "ce", 7)
+    assert len(ranking.rank(board(store)).blocks) == 1
+
+
 def test_a_reference_that_scored_nothing_leaves_the_block_out(tmp_path) -> None:
     store = Store(tmp_path)
     fill(store, datasets=3)

@@ -20,6 +20,7 @@ class Format(StrEnum):
     table = "table"
     markdown = "markdown"
     csv = "csv"
+    json = "json"
 
 
 def compare(
@@ -47,8 +48,9 @@ def compare(
       lossbench compare lovasz_softmax ce --dataset camvid
       lossbench compare results ../laptop/results
     """
-    if json and format is not None:
+    if json and format not in (None, Format.json):
         raise ConfigError(f"--json and --format {format} contradict each other", hint="give one of them")
+    json = json or format is Format.json
     folders = [text for text in (ours, theirs) if _is_folder(text)]
     if len(folders) == 2:
         _folders(Path(ours), Path(theirs), format, json=json)

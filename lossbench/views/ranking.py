@@ -58,7 +58,8 @@ def notes(ranking: Ranking) -> list[str]:
         f"Blocks: {'; '.join(ranking.blocks)}.",
         "Rank 1 is the best mean mIoU of a block, over the seeds that all its losses share. best: blocks where it is "
         "first. IQM: mean of the middle half of all runs' mIoU, in percent of the reference's mean in their block, "
-        "blocks of equal weight. P: chance that one of its runs beats one of the reference. " + _intervals(ranking),
+        "blocks of equal weight. P: chance that one of its runs beats one of the reference.",
+        _intervals(ranking),
     ]
     if ranking.friedman is not None:
         drawn = ranking.friedman.drawn
