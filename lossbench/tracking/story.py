@@ -97,7 +97,7 @@ def _paired(steps: Sequence[Any], values: Any) -> Series:
 def _scores(record: Record) -> dict[str, float]:
     figures = metrics.summary(record.confusion, record.train_pixels)
     found = {f"final/{key}": 100 * value for key, value in figures.items()}
-    fine = finescores.scores(record.extra_counts)
+    fine = finescores.scores(record.extra_counts, len(record.class_names))
     found |= {f"final/{key}": FINE_SCALE[key] * value for key, value in fine.items()}
     ious = (100 * metrics.iou(record.confusion)).tolist()
     found |= {f"iou/{name}": value for name, value in zip(record.class_names, ious, strict=True)}
