@@ -45,3 +45,5 @@ class Wandb:
             run.log(values, step=step)
         run.summary.update(story.scores)
         run.finish(exit_code=int(story.diverged))
+        if self.mode != "online":
+            wandb.teardown()  # `finish` is back before the file is written; the end of the client's process is not

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,36 +111,51 @@ def blocks(content: bytes) -> Iterator[bytes]:
             waiting = b""
 
 
+def wandb_file(file: Path) -> tuple[dict[str, list[tuple[int, float]]], dict[str, Any], dict[str, Any]]:
+    """Series, summary and config of a run in a .wandb file that is whole."""
+    from wandb.proto import wandb_internal_pb2
+
+    def named(items: Iterable[Any]) -> dict[str, Any]:
+        return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+    series: dict[str, list[tuple[int, float]]] = {}
+    summary: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    kinds = []
+    for content in blocks(file.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(content)
+        kinds.append(record.WhichOneof("record_type"))
+        if kinds[-1] == "history":
+            values = named(record.history.item)
+            for name, value in values.items():
+                series.setdefault(name, []).append((values["_step"], value))
+        elif kinds[-1] == "summary":
+            summary |= named(record.summary.update)
+        elif kinds[-1] == "run":
+            config |= named(record.run.config.update)
+            assert record.run.run_id in file.name
+    assert kinds[-1:] == ["exit"]
+    return series, summary, config
+
+
 @pytest.mark.slow
 def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
-    from wandb.proto import wandb_internal_pb2
-
     from lossbench.tracking.to_wandb import Wandb
 
     monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
     store = Store(tmp_path / "results")
-    cell, *_ = filled(store)
-    told = story(store, cell)
-    Wandb(tmp_path / "w", "paper", None, "offline").send(told)
-    (file,) = (tmp_path / "w").rglob("*.wandb")
-    assert told.id in file.name
-    history, summary, config = [], {}, {}
-    for content in blocks(file.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(content)
-        kind = record.WhichOneof("record_type")
-        if kind == "history":
-            history.append({i.key or "/".join(i.nested_key): i.value_json for i in record.history.item})
-        elif kind == "summary":
-            summary |= {i.key or "/".join(i.nested_key): i.value_json for i in record.summary.update}
-        elif kind == "run":
-            config |= {i.key: i.value_json for i in record.run.config.update}
-            assert record.run.run_id == told.id
-    losses = [(int(h["_step"]), float(h["train/loss"])) for h in history if "train/loss" in h]
-    assert losses == told.series["train/loss"]
-    assert float(summary["final/miou"]) == pytest.approx(told.scores["final/miou"])
-    assert config["loss.omega"] == "0.1"
+    for cell in filled(store, 4):  # the file must be whole when `send` is back: it is marked as sent then
+        told = story(store, cell)
+        Wandb(tmp_path / cell.id, "paper", None, "offline").send(told)
+        (file,) = (tmp_path / cell.id).rglob("*.wandb")
+        assert told.id in file.name
+        history, summary, config = wandb_file(file)
+        assert history["train/loss"] == told.series["train/loss"]
+        assert history["val/miou"] == told.series["val/miou"]
+        assert summary["final/miou"] == pytest.approx(told.scores["final/miou"])
+        assert config["loss.omega"] == 0.1
 
 
 # --- the sender ---
