@@ -162,7 +162,7 @@ def run(
     _report(known, outcomes, loaded, store)
     if sender is not None:
         if sender.left:
-            stderr().print(f"sending {sender.left} cells to trackers; Ctrl-C leaves them for the next run")
+            stderr().print(f"cells still to be sent to trackers: {sender.left}; Ctrl-C leaves them for the next run")
         sender.close()
     raise typer.Exit(exit_code(outcomes))
 
@@ -199,7 +199,7 @@ def _counted(cells: Sequence[Cell], todo: Sequence[Cell], failed: Sequence[Cell]
     others = {cell.id for cell in (*todo, *failed)}
     text = f"{len(cells)} cells, {sum(cell.id not in others and has(cell) for cell in cells)} done before"
     if failed:
-        names = ", ".join(cell.name for cell in failed[:3]) + (", ..." if len(failed) > 3 else "")
+        names = "; ".join(cell.name for cell in failed[:3]) + ("; ..." if len(failed) > 3 else "")
         text += f", {len(failed)} failed ({names})"
     return f"{text}, {len(todo)} to run"
 

@@ -71,7 +71,7 @@ class Sender:
             return True
         self._left = True
         who = f"{self._now.name} ({self._now.place})" if self._now else "the trackers"
-        self._say(f"not waiting any longer for {who}; {self.left} cells are left for the next run of the suite")
+        self._say(f"not waiting any longer for {who}; cells left for the next run of the suite: {self.left}")
         return False
 
     def _work(self) -> None:
@@ -102,8 +102,8 @@ class Sender:
             self._say(f"{tracker.name}: {cell.name} was not sent: {error.message}")
         except Exception as error:  # a client raises what it likes; the cell has its record all the same
             self._failed.add(number)
-            text = str(error).strip().splitlines()
-            what = f"{type(error).__name__}: {text[0] if text else ''}"
+            first, *_ = str(error).strip().splitlines() or [""]
+            what = f"{type(error).__name__}: {first if len(first) <= 200 else first[:200] + '...'}"
             self._say(
                 f"{tracker.name} ({tracker.place}): sending failed ({what}); it is left out for now, "
                 "and the next run of the suite sends what is missing"

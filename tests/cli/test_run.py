@@ -35,6 +35,6 @@ def test_cells_that_failed_in_an_earlier_round_are_not_counted_as_done() -> None
     cells = [make_cell(seed=seed) for seed in range(10)]
     done = {cell.id for cell in cells[:4]}
     text = _counted(cells, cells[8:], cells[4:8], lambda cell: cell.id in done)
-    names = ", ".join(cell.name for cell in cells[4:7])
-    assert text == f"10 cells, 4 done before, 4 failed ({names}, ...), 2 to run"
+    names = "; ".join(cell.name for cell in cells[4:7])
+    assert text == f"10 cells, 4 done before, 4 failed ({names}; ...), 2 to run"
     assert _counted(cells, cells[4:], [], lambda cell: cell.id in done) == "10 cells, 4 done before, 6 to run"

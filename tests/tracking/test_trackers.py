@@ -136,9 +136,8 @@ def test_what_a_user_has_set_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setenv("A_OF_LOSSBENCH", "mine")
     monkeypatch.delenv("B_OF_LOSSBENCH", raising=False)
-    with pytest.raises(KeyError), environment({"A_OF_LOSSBENCH": "1", "B_OF_LOSSBENCH": "2"}):
+    with environment({"A_OF_LOSSBENCH": "1", "B_OF_LOSSBENCH": "2"}):
         assert [os.environ[f"{name}_OF_LOSSBENCH"] for name in "AB"] == ["mine", "2"]
-        raise KeyError
     assert os.environ["A_OF_LOSSBENCH"] == "mine"
     assert "B_OF_LOSSBENCH" not in os.environ
 
@@ -362,7 +361,7 @@ def test_a_tracker_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
     assert time.monotonic() - started < 10
     (warning,) = said
     assert "hanging (far away)" in warning
-    assert "3 cells are left" in warning
+    assert "next run of the suite: 3" in warning
     hanging.go_on.set()
     sender._thread.join(10)
     assert hanging.ids == [cells[0].id]  # no other is begun
