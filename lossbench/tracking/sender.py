@@ -44,8 +44,8 @@ class Sender:
         self._added = self._done = self.sent = 0
         self._left = False
         self._now: Tracker | None = None
-        self._thread = threading.Thread(target=self._work, name="trackers", daemon=True)
-        self._thread.start()
+        self._ended = threading.Event()
+        threading.Thread(target=self._work, name="trackers", daemon=True).start()
 
     @property
     def left(self) -> int:
@@ -62,25 +62,27 @@ class Sender:
         """Wait until all is sent, but no longer than `limit` seconds for any cell, nor after Ctrl-C. What is left is
         for the next run; false then, with a warning."""
         self._waiting.put(None)
+        before = None
         with contextlib.suppress(KeyboardInterrupt):
-            before = None
-            while self._thread.is_alive() and (self._done, self.sent) != before:
+            while (self._done, self.sent) != before:
                 before = self._done, self.sent
-                self._thread.join(limit)
-        if not self._thread.is_alive():
-            return True
+                if self._ended.wait(limit):  # not Thread.join: an interrupted one takes the thread for ended
+                    return True
         self._left = True
         who = f"{self._now.name} ({self._now.place})" if self._now else "the trackers"
         self._say(f"not waiting any longer for {who}; cells left for the next run of the suite: {self.left}")
         return False
 
     def _work(self) -> None:
-        while (cell := self._waiting.get()) is not None:
-            for number, tracker in enumerate(self._trackers):
-                if number not in self._failed and not self._left:
-                    self._now = tracker
-                    self._send(number, tracker, cell)
-            self._done += 1
+        try:
+            while (cell := self._waiting.get()) is not None:
+                for number, tracker in enumerate(self._trackers):
+                    if number not in self._failed and not self._left:
+                        self._now = tracker
+                        self._send(number, tracker, cell)
+                self._done += 1
+        finally:
+            self._ended.set()
 
     def _send(self, number: int, tracker: Tracker, cell: Cell) -> None:
         mark = marks(self._store.root, tracker) / cell.id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -350,20 +351,23 @@ class Hanging(Noting):
         super().send(told)
 
 
-def test_a_tracker_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_tracker_that_hangs_is_not_waited_for(tmp_path: Path, interrupted: bool) -> None:
     store, said = Store(tmp_path), list[str]()
     cells = filled(store, 3)
     hanging = Hanging()
     sender = Sender(store, [hanging], said.append)
     sender.add(cells)
     started = time.monotonic()
-    assert not sender.close(limit=0.2)
+    if interrupted:  # Ctrl-C
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    assert not sender.close(limit=50 if interrupted else 0.2)
     assert time.monotonic() - started < 10
     (warning,) = said
     assert "hanging (far away)" in warning
     assert "next run of the suite: 3" in warning
     hanging.go_on.set()
-    sender._thread.join(10)
+    assert sender._ended.wait(10)
     assert hanging.ids == [cells[0].id]  # no other is begun
     sender = Sender(store, [hanging], said.append)
     sender.add(cells)
