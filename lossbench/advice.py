@@ -1,8 +1,8 @@
 """Which losses are worth trying for a dataset with these class shares, by what was measured on others. Pure.
 
-Datasets are told apart by three numbers of their labelled training pixels; the distance of two is the sum of how far
-each number is apart on a logarithmic scale. That is a rough guide and no more: textures, sizes and labels count as
-well, and no number here knows of them.
+Four numbers describe a dataset's labelled training pixels (`Shape`); the distance of two is the sum of how far three
+of them, all but the number of classes, are apart on a logarithmic scale. That is a rough guide and no more: textures,
+sizes and labels count as well, and no number here knows of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ NEAR = 1.0
 #: A difference that matters, in points of mIoU: what the seeds of a new experiment should find.
 MATTERS = 1.0
 
-FIRST, OPEN, MIXED, WORSE = "worth trying", "not separated", "mixed", "worse"
+#: Better somewhere and below the reference nowhere; better somewhere, elsewhere below it by what may be noise; better
+#: somewhere and worse elsewhere; neither; worse somewhere and better nowhere.
+FIRST, PARTLY, MIXED, OPEN, WORSE = "worth trying", "partly better", "mixed", "not separated", "worse"
+GROUPS = (FIRST, PARTLY, MIXED, OPEN, WORSE)
+#: Pixels of a class: more are no count.
+_MOST = 2**53
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,13 @@ class Shape:
 def shape_of(counts: Sequence[int]) -> Shape:
     """Of labelled training pixels per class; classes without any are left out.
 
-    Raises ConfigError for fewer than two classes with pixels, or negative counts.
+    Raises ConfigError for fewer than two classes with pixels, and for negative or impossible counts.
     """
     pixels = np.asarray(counts, dtype=np.float64)
     if pixels.ndim != 1 or not np.isfinite(pixels).all() or (pixels < 0).any():
         raise ConfigError("class counts must be numbers >= 0", hint="labelled training pixels, one number a class")
+    if (pixels > _MOST).any():
+        raise ConfigError(f"a class count of {pixels.max():g} is no count", hint=f"they are at most {_MOST:.2g}")
     pixels = pixels[pixels > 0]
     if len(pixels) < 2:
         raise ConfigError("fewer than two classes have pixels", hint="there is no imbalance to advise on")
@@ -91,7 +98,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A loss: what all comparable blocks say of it, in `group` as one of FIRST, OPEN, MIXED, WORSE."""
+    """A loss: what all comparable blocks say of it, in `group` as one of GROUPS."""
 
     label: str
     loss: dict[str, Any]
@@ -115,6 +122,7 @@ class Advice:
     """For a dataset of `shape`.
 
     Attributes:
+        reference, reference_loss: what was asked for, and the loss that it is: name and params.
         near: title and distance of each comparable block, the nearest first.
         candidates: by group, the largest gain first.
         seeds: that a paired t-test needs to find MATTERS points in four of five cases, with the median spread of the
@@ -124,6 +132,7 @@ class Advice:
 
     shape: Shape
     reference: str
+    reference_loss: dict[str, Any]
     near: list[tuple[str, float, Shape]]
     candidates: list[Candidate]
     seeds: int | None
@@ -141,7 +150,8 @@ def advise(shape: Shape, blocks: Sequence[Block], reference: str) -> Advice:
 
     Raises ConfigError when no block has the reference and another loss.
     """
-    usable = [(block, shape_of(block.train_pixels)) for block in blocks if _usable(block)]
+    cautions: list[str] = []
+    usable = _shapes(blocks, cautions)
     if not usable:
         raise ConfigError(
             f"nothing measured here tells of a difference to '{reference}'",
@@ -151,7 +161,6 @@ def advise(shape: Shape, blocks: Sequence[Block], reference: str) -> Advice:
         ((shape.distance(own), block.title, block, own) for block, own in usable), key=lambda item: item[:2]
     )
     chosen = [item for item in ranked if item[0] <= NEAR]
-    cautions = []
     if not chosen:
         seen: dict[str, Any] = {}
         for item in ranked:
@@ -167,15 +176,26 @@ def advise(shape: Shape, blocks: Sequence[Block], reference: str) -> Advice:
         for row, found in _evidence(block, title, distance):
             evidence.setdefault(canonical_json(row.loss), (row, []))[1].append(found)
     candidates = [Candidate(row.label, dict(row.loss), _group(found), found) for row, found in evidence.values()]
-    order = [FIRST, MIXED, OPEN, WORSE]
-    candidates.sort(key=lambda each: (order.index(each.group), -_sortable(each.gain), each.label))
+    candidates.sort(key=lambda each: (GROUPS.index(each.group), -_sortable(each.gain), each.label))
     spreads = [each.miou.sd for _, found in evidence.values() for each in found if each.miou and each.miou.sd]
     near = [(title, distance, own) for distance, title, _, own in chosen]
-    return Advice(shape, reference, near, candidates, _seeds(spreads), cautions)
+    theirs = next(row.reference for row, _ in evidence.values() if row.reference is not None)
+    return Advice(shape, theirs.label, dict(theirs.loss), near, candidates, _seeds(spreads), cautions)
 
 
-def _usable(block: Block) -> bool:
-    return not block.variant and any(row.delta is not None for row in block.rows)
+def _shapes(blocks: Sequence[Block], cautions: list[str]) -> list[tuple[Block, Shape]]:
+    """Of the usual protocols that have differences to the reference; a caution names those without class shares."""
+    found, odd = [], []
+    for block in blocks:
+        if block.variant or all(row.delta is None for row in block.rows):
+            continue
+        try:
+            found.append((block, shape_of(block.train_pixels)))
+        except ConfigError as error:
+            odd.append(f"{block.title} ({error.message})")
+    if odd:
+        cautions.append(f"Left out, for their training pixels: {', '.join(odd)}.")
+    return found
 
 
 def _evidence(block: Block, title: str, distance: float) -> list[tuple[Row, Evidence]]:
@@ -194,14 +214,11 @@ def _evidence(block: Block, title: str, distance: float) -> list[tuple[Row, Evid
 
 def _group(evidence: Sequence[Evidence]) -> str:
     verdicts = [each.verdict for each in evidence]
-    better, worse = verdicts.count("better"), verdicts.count("worse")
-    if better and worse:
+    if "better" in verdicts and "worse" in verdicts:
         return MIXED
-    if better and all(each.miou is not None and each.miou.mean > 0 for each in evidence):
-        return FIRST
-    if worse == len(verdicts):
-        return WORSE
-    return MIXED if better else OPEN
+    if "better" in verdicts:
+        return FIRST if all(each.miou is not None and each.miou.mean > 0 for each in evidence) else PARTLY
+    return WORSE if "worse" in verdicts else OPEN
 
 
 def _outside(shape: Shape, measured: Sequence[Shape]) -> list[str]:

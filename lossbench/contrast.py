@@ -1,15 +1,14 @@
-"""Two losses, or two records of each cell, against each other: overall, by class, and along class frequency. Pure."""
+"""Two losses against each other: overall, by class, and along class frequency. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from lossbench import metrics
 from lossbench.errors import ConfigError, did_you_mean
-from lossbench.runtable import Condition, RunTable, hex_ids
 from lossbench.selection import fits
 from lossbench.standings import Block, Row
 from lossbench.statistics import Paired, paired_difference
@@ -116,85 +115,3 @@ def compare_losses(blocks: Sequence[Block], ours: str, theirs: str) -> tuple[lis
         what = f"no run of '{unknown[0]}'" if unknown else f"no block has both '{ours}' and '{theirs}'"
         raise ConfigError(what, hint=hint or "`lossbench leaderboard` shows what there is")
     return found, missing
-
-
-# --- two folders ---
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One cell that both folders have: mIoU of each in percent; whether every count per class is equal; which of its
-    plugins' code differs."""
-
-    id: str
-    title: str
-    loss: str
-    seed: int
-    ours: float
-    theirs: float
-    equal: bool
-    code: tuple[str, ...]
-
-
-@dataclass
-class FolderContrast:
-    """Two folders: the cells that both have, and how many one alone has."""
-
-    pairs: list[Pair]
-    only_ours: int
-    only_theirs: int
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def rows(self) -> list[tuple[str, str, list[Pair], Paired | None]]:
-        """Per block and loss: title, label, its pairs, and ours minus theirs over seeds."""
-        groups: dict[tuple[str, str], list[Pair]] = {}
-        for pair in self.pairs:
-            groups.setdefault((pair.title, pair.loss), []).append(pair)
-        return [
-            (title, loss, pairs, paired_difference(_by_seed(pairs, "ours"), _by_seed(pairs, "theirs")))
-            for (title, loss), pairs in sorted(groups.items())
-        ]
-
-
-def _by_seed(pairs: Sequence[Pair], which: str) -> Mapping[int, float]:
-    return {pair.seed: getattr(pair, which) for pair in pairs}
-
-
-def _scored_on(condition: Condition) -> tuple[list[str], list[int], str]:
-    return condition.class_names, condition.truth, condition.absent_class_rule
-
-
-def compare_tables(ours: RunTable, theirs: RunTable) -> FolderContrast:
-    """Records of the same cells (equal ids) in two tables."""
-    here, there = ({name: row for row, name in enumerate(hex_ids(table.ids))} for table in (ours, theirs))
-    pairs, unlike = [], 0
-    for name in here.keys() & there.keys():
-        a, b = here[name], there[name]
-        one, other = ours.conditions[ours.condition[a]], theirs.conditions[theirs.condition[b]]
-        if (one.class_names, one.truth, one.absent_class_rule) != (
-            other.class_names,
-            other.truth,
-            other.absent_class_rule,
-        ):
-            unlike += 1
-            continue
-        codes = [condition.provenance.get("code") or {} for condition in (one, other)]
-        counts = [table.counts_of(np.array([row]))[0] for table, row in ((ours, a), (theirs, b))]
-        pairs.append(
-            Pair(
-                id=name,
-                title=f"{one.labels['dataset']} / {one.labels['backbone']}",
-                loss=one.labels["loss"],
-                seed=int(ours.seeds[a]),
-                ours=100 * float(ours.scores[a, 0]),
-                theirs=100 * float(theirs.scores[b, 0]),
-                equal=bool(np.array_equal(*counts)),
-                code=tuple(part for part in codes[0] if codes[0][part] != codes[1].get(part)),
-            )
-        )
-    pairs.sort(key=lambda pair: (pair.title, pair.loss, pair.seed))
-    made = FolderContrast(pairs, len(here.keys() - there.keys()), len(there.keys() - here.keys()))
-    if unlike:
-        made.notes.append(f"{unlike} cells were scored on other pixels, classes or rules in the two: not compared.")
-    return made

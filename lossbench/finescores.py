@@ -22,6 +22,8 @@ BINS = 15
 #: Confidences and losses are summed in whole parts of this: sums of integers do not depend on their order.
 CONFIDENCE_UNIT, NLL_UNIT = 2.0**-24, 2.0**-16
 
+#: What calibration counts per bin.
+_BINNED = ("pixels", "correct", "confidence")
 #: Figures, in the order of `RunTable.fine`. mIoU of boundaries and ECE are fractions, NLL is in nats a pixel.
 FINE = ("boundary_miou", "ece", "nll")
 
@@ -31,22 +33,27 @@ def boundary_width(height: int, width: int) -> int:
     return max(1, round(BOUNDARY_RATIO * math.hypot(height, width)))
 
 
-def scores(extra: Mapping[str, Any]) -> dict[str, float]:
+def scores(extra: Mapping[str, Any], classes: int | None = None) -> dict[str, float]:
     """The figures FINE of a record's extra counts, NaN where there are none or they make no sense.
 
     Args:
         extra: `boundary`: TP, FP, FN (C, 3) of boundary pixels, summed over the split; `calibration`: {"pixels",
             "correct", "confidence": (BINS) integers, "nll": integer}.
+        classes: C; None: however many rows there are.
     """
     found = dict.fromkeys(FINE, math.nan)
-    try:
-        if "boundary" in extra:
-            counts = np.asarray(extra["boundary"], dtype=np.int64).reshape(-1, 3)
-            found["boundary_miou"] = float(metrics.mean(metrics.class_scores(counts)["iou"]))
-        if "calibration" in extra:
-            found |= _calibration(extra["calibration"])
-    except (TypeError, ValueError, KeyError, OverflowError):
-        return dict.fromkeys(FINE, math.nan)
+    if "boundary" in extra:
+        rows = extra["boundary"]
+        number = len(rows) if classes is None and isinstance(rows, list) else classes or 0
+        counts = _counts(rows, (number, 3))
+        if counts is None:
+            return dict.fromkeys(FINE, math.nan)
+        found["boundary_miou"] = float(metrics.mean(metrics.class_scores(counts)["iou"]))
+    if "calibration" in extra:
+        counted = _calibration(extra["calibration"])
+        if counted is None:
+            return dict.fromkeys(FINE, math.nan)
+        found |= _calibration_scores(*counted)
     return found
 
 
@@ -65,13 +72,12 @@ def problems(extra: Mapping[str, Any], confusion: NDArray[np.int64]) -> Iterator
 
 
 def _calibration_problems(calibration: Any, confusion: NDArray[np.int64]) -> Iterator[str]:
-    names = ("pixels", "correct", "confidence")
-    given = calibration if isinstance(calibration, Mapping) else {}
-    pixels, correct, confidence = (_counts(given.get(name), (BINS,)) for name in names)
-    nll = given.get("nll")
-    if pixels is None or correct is None or confidence is None or type(nll) is not int or nll < 0:
-        yield f"calibration must hold {BINS} integers >= 0 of each of {', '.join(names)}, and nll, an integer >= 0"
+    counted = _calibration(calibration)
+    if counted is None:
+        names = ", ".join(_BINNED)
+        yield f"calibration must hold {BINS} integers >= 0 of each of {names}, and nll, an integer >= 0"
         return
+    (pixels, correct, confidence), _ = counted
     if int(pixels.sum()) != int(confusion.sum()) or int(correct.sum()) != int(np.trace(confusion)):
         yield "the pixels by confidence, or the correct ones, are not as many as those of the confusion matrix"
     if (correct > pixels).any():
@@ -84,20 +90,29 @@ def _calibration_problems(calibration: Any, confusion: NDArray[np.int64]) -> Ite
 
 def _counts(value: Any, shape: tuple[int, ...]) -> NDArray[np.int64] | None:
     """Lists of integers >= 0 of that shape; None for anything else."""
-    rows = value if isinstance(value, list) else []
-    flat = [item for row in rows for item in (row if isinstance(row, list) else [row])]
-    if len(flat) != math.prod(shape) or not all(type(item) is int and 0 <= item < 2**62 for item in flat):
+    if not isinstance(value, list) or len(value) != shape[0]:
+        return None
+    if len(shape) == 2 and not all(isinstance(row, list) and len(row) == shape[1] for row in value):
+        return None
+    flat = [item for row in value for item in row] if len(shape) == 2 else value
+    if not all(type(item) is int and 0 <= item < 2**62 for item in flat):
         return None
     return np.array(flat, dtype=np.int64).reshape(shape)
 
 
-def _calibration(counts: Mapping[str, Any]) -> dict[str, float]:
+def _calibration(value: Any) -> tuple[list[NDArray[np.int64]], int] | None:
+    """The arrays of _BINNED and the sum of the losses; None for anything else."""
+    given = value if isinstance(value, Mapping) else {}
+    arrays = [found for name in _BINNED if (found := _counts(given.get(name), (BINS,))) is not None]
+    nll = given.get("nll")
+    return None if len(arrays) < len(_BINNED) or type(nll) is not int or nll < 0 else (arrays, nll)
+
+
+def _calibration_scores(arrays: list[NDArray[np.int64]], nll: int) -> dict[str, float]:
     """Expected calibration error: sum over bins of (share of the pixels) x |accuracy - mean confidence|."""
-    pixels, correct, confidence = (
-        np.asarray(counts[key], dtype=np.float64) for key in ("pixels", "correct", "confidence")
-    )
+    pixels, correct, confidence = (array.astype(np.float64) for array in arrays)
     total = float(pixels.sum())
-    if not total or pixels.shape != (BINS,):
+    if not total or (correct > pixels).any() or (confidence * CONFIDENCE_UNIT > pixels).any():
         return {"ece": math.nan, "nll": math.nan}
     gaps = np.abs(correct - confidence * CONFIDENCE_UNIT)
-    return {"ece": float(gaps.sum()) / total, "nll": float(counts["nll"]) * NLL_UNIT / total}
+    return {"ece": float(gaps.sum()) / total, "nll": float(nll) * NLL_UNIT / total}

@@ -111,6 +111,8 @@ def sort_key(sort: str, records: Sequence[Record | Condition]) -> str:
     for key, column in COLUMNS.items():
         if sort.casefold() in (key, column.title.casefold()):
             return key
+    if sort.casefold() in ALIASES:
+        return ALIASES[sort.casefold()]
     known = [*COLUMNS, "loss"]
     near = did_you_mean(sort, [*known, *classes]) or did_you_mean(sort.casefold(), known)
     raise UnknownNameError(
@@ -118,6 +120,12 @@ def sort_key(sort: str, records: Sequence[Record | Condition]) -> str:
         hint=near or f"columns: {', '.join(known)}; or a class name",
     )
 
+
+#: Other names of columns, as people type them.
+ALIASES = {
+    **dict.fromkeys(("worst", "worst_miou", "worst5", "worst5_miou", "miou_worst"), "image_miou_worst"),
+    **dict.fromkeys(("boundary_iou", "biou"), "boundary_miou"),
+}
 
 #: Of `--columns fine`.
 FINE_COLUMNS = (
@@ -135,6 +143,8 @@ def column_keys(text: str) -> list[str]:
             found += FINE_COLUMNS
         elif name in COLUMNS or name.casefold() in titles:
             found.append(name if name in COLUMNS else titles[name.casefold()])
+        elif name.casefold() in ALIASES:
+            found.append(ALIASES[name.casefold()])
         else:
             known = [*COLUMNS, "fine"]
             hint = did_you_mean(name, known) or f"columns: {', '.join(known)}"
@@ -165,6 +175,7 @@ def _block(table: RunTable, members: Sequence[Part], variant: str, loss: str, so
         rows=_sorted([row for row in rows if _row_matches(row, loss)], sort),
         reference=chosen.label if chosen else reference,
         sort=sort,
+        hidden=[row for row in rows if not _row_matches(row, loss)],
         notes=[note] if note else [],
     )
     block.notes += _notes(block)

@@ -47,11 +47,16 @@ class Difference:
 
 @dataclass
 class Merged:
-    """What became of the records of one folder."""
+    """What became of the records of one folder.
+
+    Attributes:
+        richer: files of those that are the same but for extra counts (boundaries, calibration) that ours lack.
+    """
 
     folder: Path
     new: int = 0
     same: int = 0
+    richer: list[Path] = field(default_factory=list)
     different: list[Difference] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
@@ -152,6 +157,10 @@ class _Merger:
             "per-image counts": counts is not None
             and found.counts is not None
             and not np.array_equal(counts, found.counts),
+            "extra counts": any(
+                ours.extra_counts[key] != theirs.extra_counts[key]
+                for key in ours.extra_counts.keys() & theirs.extra_counts.keys()
+            ),
         }
         words = tuple(word for word, is_so in differ.items() if is_so)
         if words:
@@ -161,6 +170,8 @@ class _Merger:
             self.merged[-1].different.append(told)
         else:
             self.merged[-1].same += 1
+            if theirs.extra_counts.keys() - ours.extra_counts.keys():
+                self.merged[-1].richer.append(found.path)
         return not words
 
 

@@ -1,41 +1,23 @@
-"""Losses across blocks: ranks, and what can be said of them over several datasets and backbones. Pure; no files.
-
-Demšar (2006, "Statistical comparisons of classifiers over multiple data sets") for ranks; Agarwal et al. (2021, "Deep
-reinforcement learning at the edge of the statistical precipice") for the interquartile mean, the performance profile
-and the probability of improvement.
+"""Losses across blocks: their ranks, and what was left out of them. Pure; no files. The figures are those of
+`ranktests` (Demšar 2006) and `aggregates` (Agarwal et al. 2021).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lossbench.aggregates import Floats, Range, resampled
 from lossbench.cells import canonical_json
 from lossbench.errors import ConfigError
-from lossbench.significance import ALPHA
+from lossbench.ranktests import FEWEST_BLOCKS, Friedman, critical_difference, friedman, ranks_of
 from lossbench.standings import Block, Row
-from lossbench.statistics import CONFIDENCE
 
-Floats = NDArray[np.float64]
-#: Below this a critical difference says more of the number of blocks than of the losses.
-FEWEST_BLOCKS = 5
-#: Fewest and most resamples; with many seeds fewer do.
-_RESAMPLES = (200, 5000)
-_SEEDS_DRAWN = 400_000
-_SEED = 20_221_125
-
-
-@dataclass(frozen=True)
-class Range:
-    """A figure with its bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
+#: A loss with fewer seeds in a block is not ranked where most losses there have as many.
+FEWEST_SEEDS = 3
 
 
 @dataclass
@@ -46,10 +28,11 @@ class Ranking:
         blocks: titles.
         losses: labels.
         ranks: (B, L), 1 is best, ties at their mean, by mean mIoU over seeds.
-        relative: per block (S, L) mIoU in percent of the reference's mean there, by seed.
-        iqm: interquartile mean of `relative` over blocks and seeds.
+        relative: per block (S, L) mIoU in percent of the reference's mean there, by seed; -inf of a run that scored
+            nothing.
+        iqm: interquartile mean of `relative` over blocks of equal weight.
         improvement: chance that a run of the loss beats one of the reference, mean over blocks; None for itself.
-        friedman: p that all losses rank alike; None with fewer than 2 blocks or 3 losses.
+        friedman: whether all losses rank alike; None with fewer than 2 blocks or 3 losses.
         critical: Nemenyi's critical difference of mean ranks at 0.05; None with fewer than FEWEST_BLOCKS blocks.
         notes: what was left out, and why.
     """
@@ -61,7 +44,7 @@ class Ranking:
     relative: list[Floats]
     iqm: list[Range]
     improvement: list[Range | None]
-    friedman: float | None
+    friedman: Friedman | None
     critical: float | None
     notes: list[str] = field(default_factory=list)
 
@@ -87,7 +70,8 @@ def rank(blocks: Sequence[Block]) -> Ranking:
     """Rank the losses that all blocks have.
 
     Of several protocols of one dataset and backbone the main one counts; a block without the reference, or without a
-    seed that all its losses share, is left out. Notes name all that is.
+    seed that all its losses share, is left out, and so is a loss with too few seeds. Notes name all that is. A run that
+    scored nothing has no mean (as in `Row.describe`): its loss ranks last in that block.
 
     Raises ConfigError where nothing is left to rank, and where blocks treat absent classes differently: their means
     are not of one kind.
@@ -100,27 +84,25 @@ def rank(blocks: Sequence[Block]) -> Ranking:
     reference = next((key for key in shared if key in references), None)
     if reference is None:
         raise ConfigError("the reference has no runs in all of these blocks", hint="choose another one with --versus")
-    scores = {block.title: _by_seed(block, shared) for block in main}
-    titles = [title for title, found in scores.items() if found is not None]
-    notes += [f"Left out, its losses share no seed: {title}." for title, found in scores.items() if found is None]
-    values = [found for found in scores.values() if found is not None]
-    if not values:
-        raise ConfigError("no block has a seed that all losses share", hint="run the missing seeds")
+    shared = _enough_seeds(main, shared, reference, labels, notes)
     ours = shared.index(reference)
-    means = np.stack([found.mean(axis=0) for found in values])
-    ranks = _ranks(means)
+    kept = [(block, found) for block in main if (found := _by_seed(block, shared, ours, labels, notes)) is not None]
+    if not kept:
+        raise ConfigError("no block has a seed that all losses share", hint="run the missing seeds")
+    values = [found for _, found in kept]
+    ranks = ranks_of(np.stack([_means(block, shared, found) for block, found in kept]))
     order = np.lexsort((np.array([labels[key] for key in shared]), ranks.mean(axis=0)))
     relative = [100 * found / found[:, ours].mean() for found in values]
-    iqm, improvement = _resampled(relative, ours)
+    iqm, improvement = resampled(relative, ours)
     return Ranking(
-        blocks=titles,
+        blocks=[block.title for block, _ in kept],
         losses=[labels[shared[place]] for place in order],
         reference=labels[reference],
         ranks=ranks[:, order],
         relative=[found[:, order] for found in relative],
         iqm=[iqm[place] for place in order],
         improvement=[improvement[place] for place in order],
-        friedman=friedman(means),
+        friedman=friedman(ranks),
         critical=critical_difference(len(shared), len(values)) if len(values) >= FEWEST_BLOCKS else None,
         notes=notes,
     )
@@ -184,102 +166,80 @@ def _shared_losses(blocks: Sequence[Block], notes: list[str]) -> tuple[list[str]
     return shared, labels
 
 
-def _by_seed(block: Block, losses: Sequence[str]) -> Floats | None:
-    """mIoU (S, L) in percent over the seeds that all the losses share and scored; None without any."""
+def _enough_seeds(
+    blocks: Sequence[Block], losses: Sequence[str], reference: str, labels: dict[str, str], notes: list[str]
+) -> list[str]:
+    """Without those that would have all others ranked over one or two seeds: with fewer in common with the reference,
+    in some block, than FEWEST_SEEDS and than the median loss there."""
+    few: dict[str, str] = {}
+    for block in blocks:
+        rows = {_key(row): set(row.seeds) for row in _rows(block)}
+        common = {key: len(rows[key] & rows[reference]) for key in losses if key != reference}
+        median = sorted(common.values())[len(common) // 2]
+        for key, number in common.items():
+            if number < min(FEWEST_SEEDS, median):
+                few.setdefault(key, f"{labels[key]} ({number}, others {median}, in {block.title})")
+    if few:
+        notes.append(f"Left out, too few seeds in common with the reference: {_listed(list(few.values()))}.")
+    kept = [key for key in losses if key not in few]
+    if len(kept) < 2:
+        raise ConfigError("fewer than two losses have enough seeds", hint="run the missing seeds")
+    return kept
+
+
+def _by_seed(
+    block: Block, losses: Sequence[str], reference: int, labels: dict[str, str], notes: list[str]
+) -> Floats | None:
+    """mIoU (S, L) in percent over the seeds that all the losses share, -inf of a run that scored nothing; None, and a
+    note, where they share none or the reference has no mean."""
     rows = {_key(row): row.by_seed("miou") for row in _rows(block)}
     found = [rows[key] for key in losses]
     seeds = sorted(set.intersection(*(set(values) for values in found)))
-    values = np.array([[scores[seed] for scores in found] for seed in seeds]).reshape(len(seeds), len(losses))
-    values = values[~np.isnan(values).any(axis=1)]
-    return values if len(values) else None
-
-
-# --- statistics ---
-
-
-def _ranks(means: Floats) -> Floats:
-    """(B, L) ranks of means (B, L), highest first; equal as printed (2 decimals) is equal."""
-    from scipy.stats import rankdata
-
-    ranked: Floats = rankdata(-np.round(means, 2), axis=1)
-    return ranked
-
-
-def friedman(means: Floats) -> float | None:
-    """p of the Friedman test that all L losses rank alike over B blocks, in the form of Iman & Davenport (1980, F with
-    L - 1 and (L - 1)(B - 1) degrees of freedom) that Demšar recommends; None with B < 2 or L < 3."""
-    blocks, losses = means.shape
-    if blocks < 2 or losses < 3:
+    if not seeds:
+        notes.append(f"Left out, its losses share no seed: {block.title}.")
         return None
-    from scipy.special import fdtrc
-    from scipy.stats import friedmanchisquare
-
-    rounded = np.round(means, 2)
-    if (rounded == rounded[:, :1]).all():
-        return 1.0
-    chi = float(friedmanchisquare(*rounded.T).statistic)
-    below = blocks * (losses - 1) - chi
-    if below <= 1e-9:  # every block ranks the same
-        return 0.0
-    return float(fdtrc(losses - 1, (losses - 1) * (blocks - 1), (blocks - 1) * chi / below))
-
-
-def critical_difference(losses: int, blocks: int, alpha: float = ALPHA) -> float:
-    """Nemenyi's: mean ranks over `blocks` blocks that differ by more are different at `alpha`, over all pairs of
-    `losses` losses: q sqrt(L (L + 1) / (6 B)) (Demšar 2006, section 3.2.2)."""
-    from scipy.stats import studentized_range
-
-    q = float(studentized_range.ppf(1 - alpha, losses, math.inf)) / math.sqrt(2)
-    return q * math.sqrt(losses * (losses + 1) / (6 * blocks))
-
-
-def interquartile_mean(values: Floats) -> Floats:
-    """Mean of the middle half along the last axis: a quarter, rounded down, cut off at each end."""
-    ordered = np.sort(values, axis=-1)
-    cut = int(ordered.shape[-1] * 0.25)
-    mean: Floats = ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
-    return mean
-
-
-def probability_of_improvement(ours: Floats, theirs: Floats) -> float:
-    """P(X > Y) + P(X = Y) / 2 over all pairs of runs (the Mann-Whitney statistic)."""
-    return float(_wins(ours, theirs).mean())
-
-
-def _wins(ours: Floats, theirs: Floats) -> Floats:
-    wins: Floats = np.sign(ours[:, None] - theirs) / 2 + 0.5
-    return wins
-
-
-def performance_profile(relative: Sequence[Floats], levels: Floats) -> Floats:
-    """(L, levels): share of the runs whose relative score is above each level; every block has the same weight."""
-    shares = [(found.T[:, :, None] > levels).mean(axis=1) for found in relative]
-    profile: Floats = np.mean(shares, axis=0)
-    return profile
-
-
-def _resampled(relative: Sequence[Floats], reference: int) -> tuple[list[Range], list[Range | None]]:
-    """Interquartile mean and probability of improvement of each loss, with percentile intervals of a bootstrap that
-    draws seeds within each block (stratified), the same for all losses."""
-    generator = np.random.default_rng(_SEED)
-    number = int(np.clip(_SEEDS_DRAWN // max(map(len, relative)), *_RESAMPLES))
-    drawn = [generator.integers(0, len(found), (number, len(found))) for found in relative]
-    # How often each seed is drawn: over all pairs of drawn runs, wins are a quadratic form in these numbers.
-    times = [
-        np.stack([np.bincount(row, minlength=len(found)) for row in rows]) / len(found)
-        for rows, found in zip(drawn, relative, strict=True)
+    values = np.array([[scores[seed] for scores in found] for seed in seeds])
+    nothing = np.isnan(values)
+    if _unscored(found[reference]) or not values[:, reference].any():
+        notes.append(f"Left out, a run of the reference scored nothing: {block.title}.")
+        return None
+    most = max(map(len, found))
+    if len(seeds) < most:
+        every = set.union(*(set(scores) for scores in found))
+        short = [labels[key] for key, scores in zip(losses, found, strict=True) if every - set(scores)]
+        notes.append(
+            f"Ranked over {_count(len(seeds), 'seed')} of up to {most} in {block.title}: not all are run of "
+            f"{_listed(short)}."
+        )
+    last = [
+        f"{labels[key]} ({_unscored(scores)} of {len(scores)})"
+        for key, scores in zip(losses, found, strict=True)
+        if _unscored(scores)
     ]
-    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    iqm, improvement = [], list[Range | None]()
-    for loss in range(relative[0].shape[1]):
-        value = float(interquartile_mean(np.concatenate([found[:, loss] for found in relative])))
-        each = [found[rows, loss] for found, rows in zip(relative, drawn, strict=True)]
-        iqm.append(Range(value, *np.quantile(interquartile_mean(np.concatenate(each, axis=1)), tails).tolist()))
-        if loss == reference:
-            improvement.append(None)
-            continue
-        wins = [_wins(found[:, loss], found[:, reference]) for found in relative]
-        chance = float(np.mean([each.mean() for each in wins]))
-        spread = np.mean([((w @ m) * w).sum(axis=1) for w, m in zip(times, wins, strict=True)], axis=0)
-        improvement.append(Range(chance, *np.quantile(spread, tails).tolist()))
-    return iqm, improvement
+    if last:
+        notes.append(
+            f"Last in {block.title}, for runs that scored nothing: {_listed(last)}. Such a run counts as lost to the "
+            "reference, and leaves the IQM blank."
+        )
+    values[nothing] = -math.inf
+    return values
+
+
+def _unscored(scores: Mapping[int, float]) -> int:
+    return sum(map(math.isnan, scores.values()))
+
+
+def _means(block: Block, losses: Sequence[str], values: Floats) -> Floats:
+    """(L) over the shared seeds, -inf of a loss of which any run scored nothing: it has no mean (`Row.describe`)."""
+    rows = {_key(row): row.by_seed("miou") for row in _rows(block)}
+    means: Floats = values.mean(axis=0)
+    means[[_unscored(rows[key]) > 0 for key in losses]] = -math.inf
+    return means
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"

@@ -19,8 +19,9 @@ _Counts = NDArray[np.int32]
 def ask_bootstrap(block: Block, resamples: int = RESAMPLES) -> None:
     """Give every row the bootstrap interval of its mIoU and of its difference to the reference, in points.
 
-    All runs must have been scored on the same images: those without sound per-image counts, or on others than most,
-    are left out, and a note of the block says so.
+    All runs must have been scored on the same images. A row of which one has no sound per-image counts, or of other
+    images than most, has no interval: it would be one of other seeds than the mean beside it. A note of the block
+    names it.
     """
     block.resamples = resamples
     rows = [*block.rows]
@@ -37,10 +38,10 @@ def ask_bootstrap(block: Block, resamples: int = RESAMPLES) -> None:
     _note_missing(block, rows, values)
     theirs = values[rows.index(reference)] if reference is not None else {}
     for row, ours in zip(rows, values, strict=True):
-        if ours:
+        if ours.keys() == set(row.seeds):
             row.miou_interval = interval(np.stack([*ours.values()], axis=1), len(images))
-        common = [seed for seed in ours if seed in theirs]
-        if common and not row.is_reference:
+        common = [] if row.delta is None else row.delta.seeds
+        if common and ours.keys() & theirs.keys() >= set(common):
             differences = [ours[seed] - theirs[seed] for seed in common]
             row.delta_interval = interval(np.stack(differences, axis=1), len(images))
 
@@ -70,7 +71,7 @@ def _resampled(runs: dict[int, tuple[Names, _Counts]], images: Names, resamples:
 
 
 def _note_missing(block: Block, rows: list[Row], values: list[dict[int, Floats]]) -> None:
-    left = [(row, row.n - len(ours)) for row, ours in zip(rows, values, strict=True) if len(ours) < row.n]
+    left = [(row, len(ours)) for row, ours in zip(rows, values, strict=True) if len(ours) < row.n]
     if left:
-        listed = ", ".join(f"{row.label} ({number} of {row.n})" for row, number in left)
-        block.notes.append(f"Runs left out of the bootstrap, for want of counts on the same images: {listed}.")
+        listed = ", ".join(f"{row.label} ({number} of {row.n} have them)" for row, number in left)
+        block.notes.append(f"No bootstrap interval for want of runs with counts on the same images: {listed}.")

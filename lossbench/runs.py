@@ -68,7 +68,7 @@ class Run:
         if key in COSTS:
             return cost(self.record.costs, key)
         if key in FINE:
-            return FINE_SCALE[key] * finescores.scores(self.record.extra_counts)[key]
+            return FINE_SCALE[key] * finescores.scores(self.record.extra_counts, len(self.record.class_names))[key]
         figures = self.averaged if key.startswith("image_") else self.pooled
         return figures.get(key, math.nan)
 

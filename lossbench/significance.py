@@ -20,6 +20,8 @@ ALPHA = 0.05
 #: Up to so many differences all 2^n patterns of signs are gone through; beyond, this many are drawn.
 _EXACT_UP_TO = 16
 _DRAWN = 100_000
+#: Bytes of signs held at a time.
+_CHUNK_BYTES = 2**25
 
 
 def sign_flip(differences: Iterable[float]) -> float:
@@ -42,8 +44,9 @@ def sign_flip(differences: Iterable[float]) -> float:
         return float(np.mean(np.abs(sums) >= observed - tolerance))
     generator = np.random.default_rng(0)
     hits = 0
-    for start in range(0, _DRAWN, 10_000):
-        signs = generator.integers(0, 2, (min(10_000, _DRAWN - start), n), dtype=np.int8) * 2.0 - 1
+    size = max(1, min(10_000, _CHUNK_BYTES // (8 * n)))
+    for start in range(0, _DRAWN, size):
+        signs = generator.integers(0, 2, (min(size, _DRAWN - start), n), dtype=np.int8) * 2.0 - 1
         hits += int(np.count_nonzero(np.abs(signs @ values) >= observed - tolerance))
     return (1 + hits) / (1 + _DRAWN)
 

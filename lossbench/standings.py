@@ -185,7 +185,8 @@ class Row:
 class Block:
     """Rows that may be compared, sorted, and what a reader must know about them.
 
-    `published` are tables of papers shown beside the rows: no rank, best mark, difference or statistic knows of them.
+    `hidden` are rows that a choice of losses leaves out. `published` are tables of papers shown beside the rows: no
+    rank, best mark, difference or statistic knows of them.
     """
 
     dataset: str
@@ -198,6 +199,7 @@ class Block:
     rows: list[Row]
     reference: str
     sort: str
+    hidden: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     published: list[PublishedTable] = field(default_factory=list)
     test: Test | None = None
@@ -239,9 +241,11 @@ class Block:
             row.margin = margin
 
     def ask_significance(self, test: Test) -> None:
-        """Have every row's difference tested, with Holm's correction over the rows shown."""
+        """Have every row's difference tested, with Holm's correction over all rows, hidden ones too: rows chosen after
+        a look at the table were all looked at."""
         self.test = test
-        for row, found in zip(self.rows, of_rows([row.differences for row in self.rows], test), strict=True):
+        rows = [*self.rows, *self.hidden]
+        for row, found in zip(rows, of_rows([row.differences for row in rows], test), strict=True):
             row.significance = found
 
     @property

@@ -54,7 +54,11 @@ class _Builder:
         self._ids.append(int(record.id, 16))
         self._seeds.append(record.seed)
         self._costs += [cost(record.costs, key) for key in COSTS]
-        self._fine += finescores.scores(record.extra_counts).values() if record.extra_counts else _NO_FINE
+        self._fine += (
+            finescores.scores(record.extra_counts, len(record.class_names)).values()
+            if record.extra_counts
+            else _NO_FINE
+        )
         self._waiting.append(record.confusion)
         if len(self._waiting) == _BATCH:
             self._score()

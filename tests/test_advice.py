@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossbench import leaderboard
-from lossbench.advice import FIRST, MIXED, OPEN, WORSE, Advice, advise, shape_of
+from lossbench.advice import FIRST, MIXED, OPEN, PARTLY, WORSE, Advice, advise, shape_of
 from lossbench.cli import main as entry
 from lossbench.errors import ConfigError
 from lossbench.store import Store
 from lossbench.suite import load_suite
-from tests.factories import put
+from lossbench.views import advice as view
+from tests.factories import make_record, put
 
 #: Truth pixels of eight classes at an imbalance of about 10, 100 and 1000.
 MILD = (9000, 7000, 5000, 4000, 3000, 2000, 1200, 900)
@@ -60,7 +61,7 @@ def test_distance_is_a_distance(a: list[int], b: list[int]) -> None:
     assert one.distance(tenfold) == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("counts", [[], [5], [5, 0], [-1, 5], [float("nan"), 3]])
+@pytest.mark.parametrize("counts", [[], [5], [5, 0], [-1, 5], [float("nan"), 3], [1e30, 5, 3]])
 def test_counts_that_make_no_sense(counts: list) -> None:
     with pytest.raises(ConfigError):
         shape_of(counts)
@@ -86,6 +87,42 @@ def test_better_here_and_worse_there_is_mixed(tmp_path) -> None:
         for loss, quality in (("ce", 0.7), ("odd", 0.64)):
             put(store, dataset="strong2", loss=loss, seed=seed, quality=quality + 0.002 * seed, shares=STRONG)
     assert groups(told(store, STRONG)) == {"odd": MIXED}
+
+
+def test_worse_somewhere_and_better_nowhere_is_worse(tmp_path) -> None:
+    """However open it is elsewhere: it was "not separated", and `--write-suite` might have listed it."""
+    store = Store(tmp_path)
+    fill(store, {"strong": {"ce": 0.7, "bad": 0.64, "open": 0.7001}})
+    for seed, (loss, quality) in itertools.product(range(2), (("ce", 0.7), ("bad", 0.702), ("open", 0.7))):
+        put(store, dataset="strong2", loss=loss, seed=seed, quality=quality + 0.002 * seed, shares=STRONG)
+    advice = told(store, STRONG)
+    assert groups(advice) == {"bad": WORSE, "open": OPEN}
+    (bad,) = advice.of(WORSE)
+    assert [each.verdict for each in bad.evidence] == ["worse", "open"]
+    losses = yaml.safe_load(view.suite(advice, {"name": "strong"}, "strong"))["losses"]
+    assert [loss if isinstance(loss, str) else loss["name"] for loss in losses] == ["ce", "open"]
+
+
+def test_better_somewhere_and_below_elsewhere_is_partly_better(tmp_path) -> None:
+    store = Store(tmp_path)
+    fill(store, {"strong": {"ce": 0.7, "odd": 0.76}})
+    for seed in range(2):
+        for loss, quality in (("ce", 0.7), ("odd", 0.71 - 0.03 * seed)):
+            put(store, dataset="strong2", loss=loss, seed=seed, quality=quality, shares=STRONG)
+    assert groups(told(store, STRONG)) == {"odd": PARTLY}
+
+
+def test_one_odd_record_does_not_stop_all_advice(tmp_path) -> None:
+    store = Store(tmp_path)
+    fill(store, {"strong": {"ce": 0.7, "good": 0.76}})
+    for loss, seed in itertools.product(("ce", "good"), range(2)):
+        cell, record, per_image = make_record(dataset="odd", loss=loss, seed=seed)
+        record.train_pixels = [1000, *[0] * (len(record.train_pixels) - 1)]
+        store.write(cell, record, per_image, list("abcd"))
+    advice = told(store, STRONG)
+    assert groups(advice) == {"good": FIRST}
+    assert "Left out, for their training pixels: odd" in advice.cautions[0]
+    assert "fewer than two classes have pixels" in advice.cautions[0]
 
 
 def test_nothing_separates(tmp_path) -> None:
@@ -161,3 +198,40 @@ def test_a_folder_of_a_suite_and_the_suite_that_settles_it(tmp_path, monkeypatch
     assert written["losses"][1]["name"] == "focal"
     assert [each.name for each in load_suite(target).losses] == ["ce", "focal"]
     assert entry.run(arguments) == 2  # never over a file
+
+
+def test_counts_are_numbers_before_they_are_a_file(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("LOSSBENCH_RESULTS", str(tmp_path / "r"))
+    fill(Store(tmp_path / "r"), {"strong": {"ce": 0.7, "focal": 0.76}})
+    long = ",".join(str(1_000_000 - 1000 * place) for place in range(200))
+    assert len(long) > 255  # more than a file name may have
+    assert entry.run(["advise", "--counts", long]) == 0
+    assert "200 classes" in capsys.readouterr().out
+    assert entry.run(["advise", "--counts", "x" * 5000]) == 2
+    assert len(capsys.readouterr().err) < 300
+    for wrong in ("1e30,5,3", "inf,5", "nan,5"):
+        assert entry.run(["advise", "--counts", wrong]) == 2
+
+
+def test_a_reference_with_parameters_goes_into_the_suite_as_such(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("LOSSBENCH_RESULTS", str(tmp_path / "r"))
+    store = Store(tmp_path / "r")
+    for seed in range(5):
+        for loss, params, quality in (("cdfl", {"omega": 0.01}, 0.7), ("cdfl", {"omega": 0.1}, 0.76)):
+            put(store, dataset="streets", loss=loss, params=params, seed=seed, quality=quality + 0.002 * seed,
+                shares=STRONG, dataset_params={"imbalance": 100.0, "balance": 3.0})  # fmt: skip
+    target = tmp_path / "settle.yaml"
+    arguments = ["advise", "--dataset", "streets", "--versus", "cdfl(omega=0.01)", "--write-suite", str(target)]
+    assert entry.run(arguments) == 0
+    assert yaml.safe_load(target.read_text())["losses"][0] == {"name": "cdfl", "omega": 0.01}
+
+
+def test_parameters_of_a_dataset_are_told_apart_by_their_whole_name(tmp_path, monkeypatch) -> None:
+    from lossbench.cli.advise import _asked
+
+    store = Store(tmp_path)
+    for loss in ("ce", "focal"):
+        put(store, dataset="set", loss=loss, dataset_params={"crop_size": 3, "size": 5})
+    blocks = leaderboard.build(store.runs()[0])
+    blocks[0].dataset = "set(crop_size=3)"  # as a suite that leaves the other at its default has it
+    assert _asked("set", None, None, blocks, None, None)[1] == {"name": "set", "crop_size": 3}

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import scipy.stats
 
 from lossbench import leaderboard
 from lossbench.cli import main as entry
-from lossbench.contrast import compare_losses, compare_tables, contrast, pick
+from lossbench.contrast import compare_losses, contrast, pick
 from lossbench.errors import ConfigError
 from lossbench.store import Store
 from lossbench.views import contrast as view
@@ -90,47 +89,16 @@ def test_what_has_no_partner_is_said(store) -> None:
     assert "focal" in caught.value.hint
 
 
-# --- folders ---
-
-
-def test_two_folders_of_one_origin_are_equal(store, tmp_path) -> None:
-    shutil.copytree(store.root, tmp_path / "copy")
-    found = compare_tables(store.runs()[0], Store(tmp_path / "copy").runs()[0])
-    assert len(found.pairs) == 18
-    assert all(pair.equal and pair.ours == pair.theirs and pair.code == () for pair in found.pairs)
-    assert (found.only_ours, found.only_theirs) == (0, 0)
-
-
-def test_cells_that_differ_or_are_alone(tmp_path) -> None:
-    here, there = Store(tmp_path / "a"), Store(tmp_path / "b")
-    code = {"code": {"dataset": "d" * 12, "backbone": "b" * 12, "loss": "c" * 12}}
-    for seed in range(3):
-        put(here, seed=seed, quality=0.8)
-        put(there, seed=seed, quality=0.8 if seed else 0.7, provenance=code)
-    put(here, loss="focal")
-    put(there, loss="dice")
-    put(here, loss="other", seed=5)
-    put(there, loss="other", seed=5, shares=(*SHARES[:-1], 81))
-    found = compare_tables(here.runs()[0], there.runs()[0])
-    assert [pair.equal for pair in found.pairs] == [False, True, True]
-    assert found.pairs[0].ours > found.pairs[0].theirs
-    assert found.pairs[0].code == ("loss",)
-    assert (found.only_ours, found.only_theirs) == (1, 1)
-    assert "1 cells were scored on other pixels" in found.notes[0]
-    ((_, _, pairs, paired),) = found.rows
-    assert paired.mean == pytest.approx(np.mean([pair.ours - pair.theirs for pair in pairs]))
-
-
 # --- the verb ---
 
 
-@pytest.mark.parametrize("form", [[], ["-f", "markdown"], ["-f", "csv"], ["--json"]])
+@pytest.mark.parametrize("form", [[], ["-f", "markdown"], ["-f", "csv"], ["-f", "json"], ["--json"]])
 def test_the_verb(store, monkeypatch, capsys, form: list[str]) -> None:
     monkeypatch.setenv("LOSSBENCH_RESULTS", str(store.root))
     monkeypatch.setenv("COLUMNS", "80")
     assert entry.run(["compare", "lovasz_softmax", "ce", *form]) == 0
     out = capsys.readouterr().out
-    if form == ["--json"]:
+    if form in (["--json"], ["-f", "json"]):
         (made,) = json.loads(out)["contrasts"]
         assert [line["class"] for line in made["classes"]] == list(CLASSES)
         assert made["slope"]["n"] == 3
@@ -144,19 +112,23 @@ def test_the_verb(store, monkeypatch, capsys, form: list[str]) -> None:
     assert entry.run(["compare", "a", "b", "--json", "-f", "csv"]) == 2
 
 
-def test_the_verb_on_folders(store, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    shutil.copytree(store.root / "records", tmp_path / "replaced")
-    assert entry.run(["compare", str(store.root), str(tmp_path / "replaced")]) == 0
-    out = capsys.readouterr().out
-    assert "18 cells are in both, 18 of them with" in " ".join(out.split())
-    assert max(map(len, out.splitlines())) <= 80
-    assert entry.run(["compare", str(store.root), str(tmp_path / "replaced"), "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["cells"]) == 18
-    (tmp_path / "empty").mkdir()
-    assert entry.run(["compare", str(store.root), str(tmp_path / "empty")]) == 2
-    assert entry.run(["compare", str(store.root), "ce"]) == 2
-    assert entry.run(["compare", str(store.root), str(tmp_path), "-f", "csv"]) == 2
+def test_a_folder_of_the_name_of_a_loss(store, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("LOSSBENCH_RESULTS", str(store.root))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ce").mkdir()
+    assert entry.run(["compare", "focal", "ce"]) == 0
+    assert "focal minus ce" in capsys.readouterr().out
+    assert entry.run(["compare", "focal", "./ce"]) == 2
+    assert "./ce is a folder, 'focal' is none" in capsys.readouterr().err
+    assert entry.run(["compare", "ce", "focall"]) == 2
+    assert "'ce' is one here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_what_no_folder_can_be_called(store, monkeypatch, capsys, name: str) -> None:
+    monkeypatch.setenv("LOSSBENCH_RESULTS", str(store.root))
+    assert entry.run(["compare", name, "ce"]) == 2
+    assert "no run of" in capsys.readouterr().err
 
 
 def test_the_figure(store, tmp_path, monkeypatch, capsys) -> None:

@@ -38,10 +38,26 @@ def test_figures_by_hand() -> None:
         {"calibration": {**EXTRA["calibration"], "pixels": [0] * 15}},
         {"calibration": {**EXTRA["calibration"], "nll": None}},
         {"calibration": []},
+        {"calibration": {**EXTRA["calibration"], "correct": [35]}},  # numpy would make 15 of it
+        {"calibration": {**EXTRA["calibration"], "confidence": [[0]] * 15}},
+        {"calibration": {**EXTRA["calibration"], "correct": [0] * 13 + [15, 30]}},  # more than there are
+        {"calibration": {**EXTRA["calibration"], "confidence": [0] * 13 + [11 * 2**24, 0]}},
+        {"calibration": {**EXTRA["calibration"], "pixels": [-1, 1, *[0] * 11, 10, 30]}},
+        {"calibration": {**EXTRA["calibration"], "nll": -1}},
+        {"boundary": [[-8, 1, 1], [0, 0, 0]]},
+        {"boundary": [8, 1, 1]},
+        {"boundary": [[8, 1, 1], [3, 1]]},
+        {"boundary": [[8, 1, 1, 4, 5, 6]]},
+        {"boundary": [[8.5, 1, 1]]},
     ],
 )
 def test_what_makes_no_sense_is_undefined(extra: dict) -> None:
     assert all(math.isnan(value) for value in finescores.scores(extra).values())
+
+
+def test_boundaries_are_of_all_classes() -> None:
+    assert finescores.scores(EXTRA, 3) == finescores.scores(EXTRA)
+    assert all(math.isnan(value) for value in finescores.scores(EXTRA, 4).values())
 
 
 def test_a_record_keeps_the_counts_and_one_without_is_as_before() -> None:
@@ -119,3 +135,4 @@ def test_what_cannot_be_is_found(path: tuple, value: object, said: str) -> None:
 def test_nonsense_is_a_problem_and_no_crash(value: object) -> None:
     for extra in ({"boundary": value}, {"calibration": value}, {"calibration": {"pixels": value}}):
         assert list(finescores.problems(extra, CONFUSION))
+        assert all(math.isnan(score) for score in finescores.scores(extra, 3).values())

@@ -12,7 +12,7 @@ import pytest
 from lossbench import leaderboard, metrics, statistics
 from lossbench.errors import ConfigError, UnknownNameError
 from lossbench.finescores import FINE
-from lossbench.leaderboard import build, frame, run_rows
+from lossbench.leaderboard import build, column_keys, frame, run_rows, sort_key
 from lossbench.selection import select
 from lossbench.standings import COLUMNS
 from lossbench.store import Store, StoredRecord
@@ -370,3 +370,22 @@ def test_building_needs_neither_torch_nor_pandas(store):
 def test_the_module_says_what_it_sorts_by():
     assert set(COLUMNS) >= {"miou", "delta", "macc", "mprecision", "mrecall", "ms_per_step", "time_ratio"}
     assert leaderboard.COLUMNS is COLUMNS
+
+
+def test_another_split_is_another_block(store):
+    """Scores of the test split never stand beside those of the validation split."""
+    for seed in range(2):
+        for loss in ("ce", "focal"):
+            put(store, loss=loss, seed=seed)
+        put(store, loss="focal", seed=seed, quality=0.9, protocol={"eval_split": "test"})
+    main, other = board(store)
+    assert other.variant == "eval_split test instead of val"
+    assert {row.label: row.n for row in main.rows} == {"ce": 2, "focal": 2}
+    assert [(row.label, row.n, row.delta) for row in other.rows] == [("focal", 2, None)]
+
+
+@pytest.mark.parametrize("name", ["worst_miou", "worst5_miou", "Worst5", "boundary_iou"])
+def test_other_names_of_columns(name):
+    expected = "boundary_miou" if name == "boundary_iou" else "image_miou_worst"
+    assert column_keys(f"miou,{name}") == ["miou", expected]
+    assert sort_key(name, [make_record()[1]]) == expected

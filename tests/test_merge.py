@@ -129,6 +129,27 @@ def test_each_number_counts(world: tuple[Store, Store], field: str) -> None:
     assert numbers(merged) == (0, 0, 1, 0)
 
 
+def test_extra_counts_count(world: tuple[Store, Store], capsys: pytest.CaptureFixture[str]) -> None:
+    """Different ones are other numbers; where ours lack them, it is said and ours stay."""
+    ours, theirs = world
+    boundary = [[8, 1, 1]] * 8
+    for seed in range(3):
+        put(ours, seed=seed)
+        rewrite(put(theirs, seed=seed), lambda data: data.update(extra_counts={"boundary": boundary}))
+    rewrite(put(ours, seed=1), lambda data: data.update(extra_counts={"boundary": [[9, 1, 1]] * 8}))
+    rewrite(put(ours, seed=2), lambda data: data.update(extra_counts={"boundary": boundary}))
+    before = tree(ours.root)
+    (merged,) = merge(ours, [theirs.root])
+    assert numbers(merged) == (0, 2, 1, 0)
+    assert merged.different[0].differ == ("extra counts",)
+    assert [path.name.startswith("ce-s0-") for path in merged.richer] == [True]
+    assert tree(ours.root) == before
+    assert run(["merge", str(theirs.root), "--results", str(ours.root)]) == 1
+    assert "1 of the same have counts of boundaries" in capsys.readouterr().out
+    (back,) = merge(theirs, [ours.root])
+    assert back.richer == []
+
+
 def test_sources_that_disagree_with_each_other(tmp_path: Path) -> None:
     first, second, third = (Store(tmp_path / name) for name in ("first", "second", "third"))
     put(first, quality=0.8)

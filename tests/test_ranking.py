@@ -11,12 +11,12 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
-from lossbench import leaderboard, ranking
+from lossbench import leaderboard, ranking, ranktests
 from lossbench.cli import main as entry
 from lossbench.errors import ConfigError
 from lossbench.store import Store
 from lossbench.views import ranking as view
-from tests.factories import put
+from tests.factories import make_record, put
 
 LOSSES = {"ce": 0.7, "balanced_ce": 0.72, "focal": 0.69, "lovasz_softmax": 0.78}
 
@@ -46,43 +46,6 @@ def test_ranks_are_of_the_means_of_each_block(tmp_path) -> None:
     assert found.improvement[ce] is None
     assert all(values[:, ce].mean() == pytest.approx(100) for values in found.relative)
     assert found.notes == []
-
-
-def test_friedman_is_iman_and_davenports_of_scipys_statistic() -> None:
-    means = np.random.default_rng(3).normal(50, 2, (7, 5))
-    chi = scipy.stats.friedmanchisquare(*np.round(means, 2).T).statistic
-    f = 6 * chi / (7 * 4 - chi)
-    assert ranking.friedman(means) == pytest.approx(scipy.stats.f.sf(f, 4, 24))
-    assert ranking.friedman(np.tile(np.arange(4.0), (5, 1))) == 0
-    assert ranking.friedman(np.ones((5, 4))) == 1
-    assert ranking.friedman(means[:1]) is None
-
-
-def test_critical_difference_is_that_of_demsars_table() -> None:
-    # Demšar 2006, table 5a: q at 0.05 for 4 and 10 classifiers; his example of 4 over 14 data sets has 1.25.
-    assert ranking.critical_difference(4, 14) == pytest.approx(1.25, abs=0.005)
-    for losses, q in ((2, 1.960), (4, 2.569), (10, 3.164)):
-        assert ranking.critical_difference(losses, 1) / math.sqrt(losses * (losses + 1) / 6) == pytest.approx(
-            q, abs=2e-3
-        )
-
-
-def test_interquartile_mean_is_scipys_trimmed_mean() -> None:
-    values = np.random.default_rng(0).normal(size=(5, 23))
-    assert ranking.interquartile_mean(values) == pytest.approx(scipy.stats.trim_mean(values, 0.25, axis=1))
-
-
-def test_probability_of_improvement_is_mann_whitneys() -> None:
-    generator = np.random.default_rng(0)
-    ours, theirs = generator.integers(0, 5, 7).astype(float), generator.integers(0, 5, 4).astype(float)
-    u = scipy.stats.mannwhitneyu(ours, theirs).statistic
-    assert ranking.probability_of_improvement(ours, theirs) == pytest.approx(u / 28)
-
-
-def test_the_profile_counts_runs_above_each_level() -> None:
-    relative = [np.array([[90.0, 100.0], [110.0, 100.0]]), np.array([[105.0, 95.0]])]
-    profile = ranking.performance_profile(relative, np.array([89.0, 99.0, 100.0, 104.0]))
-    assert profile.tolist() == [[1.0, 0.75, 0.75, 0.75], [1.0, 0.5, 0.0, 0.0]]
 
 
 def test_intervals_hold_their_figure(tmp_path) -> None:
@@ -116,8 +79,9 @@ def test_what_is_left_out_is_named(tmp_path) -> None:
     put(store, dataset="set0", loss="dice", quality=0.8)
     put(store, dataset="set1", loss="ce", seed=0, quality=0.9, protocol={"lr": 0.5})
     put(store, dataset="other", loss="focal", quality=0.9)
-    for loss, seed in (("ce", 0), ("balanced_ce", 1), ("focal", 0), ("lovasz_softmax", 0)):
-        put(store, dataset="apart", loss=loss, seed=seed, quality=0.7)
+    for loss, seeds in (("ce", (0, 1)), ("balanced_ce", (1,)), ("focal", (0,)), ("lovasz_softmax", (0,))):
+        for seed in seeds:
+            put(store, dataset="apart", loss=loss, seed=seed, quality=0.7)
     found = ranking.rank(board(store))
     assert len(found.blocks) == 5
     notes = " ".join(found.notes)
@@ -125,6 +89,95 @@ def test_what_is_left_out_is_named(tmp_path) -> None:
     assert "not the usual protocol of its dataset and backbone: set1 / fcn_timm" in notes
     assert "no run of the reference: other" in notes
     assert "share no seed: apart" in notes
+
+
+def test_a_loss_of_few_seeds_does_not_cut_all_others(tmp_path) -> None:
+    store = Store(tmp_path)
+    fill(store, datasets=2)
+    for place in range(2):
+        put(store, dataset=f"set{place}", loss="dice", quality=0.9)
+    found = ranking.rank(board(store))
+    assert "dice" not in found.losses
+    assert [len(values) for values in found.relative] == [3, 3]
+    assert len(found.notes) == 1
+    assert "too few seeds in common with the reference: dice (1, others 3, in set0" in found.notes[0]
+
+
+def test_the_seeds_that_remain_are_said(tmp_path) -> None:
+    store = Store(tmp_path)
+    fill(store, datasets=2, seeds=5)
+    for place, seed in itertools.product(range(2), range(3)):
+        put(store, dataset=f"set{place}", loss="dice", seed=seed, quality=0.9)
+    found = ranking.rank(board(store))
+    assert "dice" in found.losses
+    assert [len(values) for values in found.relative] == [3, 3]
+    assert len(found.notes) == 2
+    assert "Ranked over 3 seeds of up to 5 in set0" in found.notes[0]
+    assert found.notes[0].endswith("not all are run of dice.")
+
+
+def test_a_single_seed_has_no_interval(tmp_path, capsys) -> None:
+    store = Store(tmp_path)
+    fill(store, datasets=1, seeds=1)
+    found = ranking.rank(board(store))
+    assert all(each.low is None and each.high is None for each in found.iqm)
+    assert entry.run(["ranks", "--results", str(tmp_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert ".." not in out
+    assert "No intervals: a block has a single seed." in out
+    assert "Over 1 block " in out
+    assert entry.run(["ranks", "--results", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["losses"][0]["iqm"]["low"] is None
+
+
+def diverge(store: Store, dataset: str, loss: str, seed: int) -> None:
+    """A run that scored nothing, where one that did lay."""
+    cell, record, _ = make_record(dataset=dataset, loss=loss, seed=seed, status="diverged")
+    record.confusion[:] = 0
+    store.write(cell, record, np.zeros((1, len(record.class_names), 3), int), ["a"])
+
+
+def test_a_run_that_scored_nothing_ranks_its_loss_last(tmp_path) -> None:
+    """And never improves it: left out, the seed would be gone for all losses."""
+    store = Store(tmp_path)
+    fill(store, datasets=3)
+    before = ranking.rank(board(store))
+    assert before.losses[0] == "lovasz_softmax"
+    diverge(store, "set0", "lovasz_softmax", 1)
+    found = ranking.rank(board(store))
+    assert [len(values) for values in found.relative] == [3, 3, 3]
+    lovasz = found.losses.index("lovasz_softmax")
+    assert found.ranks[:, lovasz].tolist() == [4, 1, 1]
+    assert math.isnan(found.iqm[lovasz].value)
+    assert found.improvement[lovasz].value == pytest.approx(1 - 1 / 9)
+    assert "Last in set0" in found.notes[0]
+    assert "lovasz_softmax (1 of 3)" in found.notes[0]
+    means = {row.label: row.describe("miou").mean for row in board(store)[0].rows}
+    assert math.isnan(means["lovasz_softmax"])  # the leaderboard says the same
+    others = [loss for loss in LOSSES if loss != "lovasz_softmax"]
+    for loss in others:  # what others are worth does not change
+        assert found.iqm[found.losses.index(loss)] == before.iqm[before.losses.index(loss)]
+
+
+def test_a_run_that_scored_nothing_counts_on_any_seed(tmp_path) -> None:
+    """Also on one that the other losses lack: the leaderboard has no mean of that loss either."""
+    store = Store(tmp_path)
+    fill(store, datasets=2)
+    diverge(store, "set0", "lovasz_softmax", 7)
+    found = ranking.rank(board(store))
+    assert found.ranks[:, found.losses.index("lovasz_softmax")].tolist() == [4, 1]
+    assert "lovasz_softmax (1 of 4)" in " ".join(found.notes)
+    diverge(store, "set1", "ce", 7)
+    assert len(ranking.rank(board(store)).blocks) == 1
+
+
+def test_a_reference_that_scored_nothing_leaves_the_block_out(tmp_path) -> None:
+    store = Store(tmp_path)
+    fill(store, datasets=3)
+    diverge(store, "set1", "ce", 0)
+    found = ranking.rank(board(store))
+    assert len(found.blocks) == 2
+    assert "a run of the reference scored nothing: set1" in found.notes[0]
 
 
 def test_a_choice_of_losses_keeps_the_reference(tmp_path) -> None:
@@ -153,16 +206,16 @@ def test_nothing_to_rank_is_said(tmp_path) -> None:
         ranking.rank(board(store))
 
 
-@pytest.mark.parametrize("form", [[], ["-f", "markdown"], ["-f", "csv"], ["-f", "latex"], ["--json"]])
+@pytest.mark.parametrize("form", [[], ["-f", "markdown"], ["-f", "csv"], ["-f", "latex"], ["-f", "json"], ["--json"]])
 def test_the_verb(tmp_path, monkeypatch, capsys, form: list[str]) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     fill(Store(tmp_path), datasets=5)
     assert entry.run(["ranks", "--results", str(tmp_path), *form]) == 0
     out = capsys.readouterr().out
     assert out.count("lovasz") >= 1
-    if form == ["--json"]:
+    if "json" in form or "--json" in form:
         told = json.loads(out)
-        assert told["critical_difference"] == pytest.approx(ranking.critical_difference(4, 5))
+        assert told["critical_difference"] == pytest.approx(ranktests.critical_difference(4, 5))
         assert told["losses"][0]["loss"] == "lovasz_softmax"
     if not form:
         assert out.isascii()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lossbench import metrics
+from lossbench import finescores, metrics
 from lossbench.errors import RecordError
 from lossbench.records import SCHEMA, NewerSchemaError, Record
 from tests.factories import make_record
@@ -106,8 +106,11 @@ def test_policy_every_old_record_stays_readable(path):
     assert metrics.summary(record.confusion, record.train_pixels) == pytest.approx(expected["summary"], rel=1e-12)
     assert record.costs["ms_per_step"] == expected["ms_per_step"]
     assert record.provenance["protocol"] == expected["protocol"]
+    fine = finescores.scores(record.extra_counts, len(record.class_names))
+    assert fine == pytest.approx(dict.fromkeys(finescores.FINE, math.nan) | expected.get("fine", {}), nan_ok=True)
+    assert list(finescores.problems(record.extra_counts, record.confusion)) == []
 
 
 def test_policy_there_is_a_golden_file_for_every_schema():
-    names = {path.stem for path in GOLDEN.glob("record_v*.json")}
+    names = {path.stem.removesuffix("_extra") for path in GOLDEN.glob("record_v*.json")}
     assert names == {f"record_v{schema}" for schema in range(1, SCHEMA + 1)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,23 +112,25 @@ def _asked(
                 f"'{dataset}' was measured with several settings",
                 hint="name one: " + ", ".join(f"'{title}'" for title in sorted({b.dataset for b in exact})),
             )
-        params = {key: value for key, value in exact[0].dataset_params.items() if f"{key}=" in exact[0].dataset}
-        return exact[0].dataset, {"name": exact[0].dataset_name, **params}, exact[0].train_pixels
+        label = exact[0].dataset  # it shows what a suite spelled out
+        spelled = {key: value for key, value in exact[0].dataset_params.items() if re.search(rf"[(,] ?{key}=", label)}
+        return label, {"name": exact[0].dataset_name, **spelled}, exact[0].train_pixels
     return dataset, {"name": dataset}, _decoded(registries(plugin)["dataset"].get(dataset), {}, data_root)
 
 
 def _numbers(counts: str) -> Sequence[int]:
-    file = Path(counts)
+    """Of a list of numbers, else of a file of that name. Raises ConfigError."""
     try:
-        if file.is_file():
-            found = jsonlib.loads(file.read_text(encoding="utf-8"))
-            found = list(found.values()) if isinstance(found, dict) else found
-        else:
-            found = [float(part.replace("_", "")) for part in counts.split(",")]
-        return [int(number) for number in found]
+        return [int(float(part.replace("_", ""))) for part in counts.split(",")]
+    except (ValueError, OverflowError):  # OverflowError: infinity
+        pass
+    try:
+        found = jsonlib.loads(Path(counts).read_text(encoding="utf-8"))
+        return [int(number) for number in (found.values() if isinstance(found, dict) else found)]
     except (OSError, ValueError, TypeError, OverflowError):
+        shown = counts if len(counts) <= 60 else f"{counts[:60]}..."
         raise ConfigError(
-            f"--counts {counts}: neither numbers nor a JSON file of numbers", hint="e.g. --counts 90000,5000,300"
+            f"--counts {shown}: neither numbers nor a JSON file of numbers", hint="e.g. --counts 90000,5000,300"
         ) from None
 
 

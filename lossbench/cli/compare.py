@@ -20,6 +20,7 @@ class Format(StrEnum):
     table = "table"
     markdown = "markdown"
     csv = "csv"
+    json = "json"
 
 
 def compare(
@@ -39,23 +40,25 @@ def compare(
 
     Two losses: the difference in IoU of every class, paired over seeds, commonest class first, and its slope over class
     frequency: how much the loss moves the tail. Two folders (of two machines, or made by two versions of the code;
-    `results/replaced` holds what `run --rerun-stale` replaced): which cells are equal to the last count, and how far
-    apart the others are.
+    `results/replaced` holds what `run --rerun-stale` replaced): in which cells TP, FP and FN of every class are
+    equal, and how far apart the others are. A bare name is a loss unless both are folders; `./ce` is a folder.
 
     \b
     Example:
       lossbench compare lovasz_softmax ce --dataset camvid
       lossbench compare results ../laptop/results
     """
-    if json and format is not None:
+    if json and format not in (None, Format.json):
         raise ConfigError(f"--json and --format {format} contradict each other", hint="give one of them")
-    folders = [Path(text) for text in (ours, theirs) if Path(text).is_dir()]
+    json = json or format is Format.json
+    folders = [text for text in (ours, theirs) if _is_folder(text)]
     if len(folders) == 2:
-        _folders(folders[0], folders[1], format, json=json)
+        _folders(Path(ours), Path(theirs), format, json=json)
         return
-    if folders:
-        other = theirs if Path(ours).is_dir() else ours
-        raise ConfigError(f"{folders[0]} is a folder, '{other}' is none", hint="name two folders, or two losses")
+    paths = [text for text in folders if not _is_bare(text)]
+    if paths:
+        other = theirs if paths[0] == ours else ours
+        raise ConfigError(f"{paths[0]} is a folder, '{other}' is none", hint="name two folders, or two losses")
     patterns = {"dataset": dataset, "backbone": backbone, "loss": "*"}
     blocks, warnings = read_blocks(results, patterns, fresh=fresh, plugin=plugin, sort="loss")
     for warning in warnings:
@@ -63,7 +66,13 @@ def compare(
     from lossbench.contrast import compare_losses
     from lossbench.views import contrast as view
 
-    contrasts, missing = compare_losses(blocks, ours, theirs)
+    try:
+        contrasts, missing = compare_losses(blocks, ours, theirs)
+    except ConfigError as error:
+        if folders:  # perhaps it was meant
+            hint = f"{error.hint or 'name two losses'}; or two folders: '{folders[0]}' is one here"
+            raise ConfigError(error.message, hint=hint) from None
+        raise
     if json:
         sys.stdout.write(view.render_json(contrasts, missing))
     elif format is Format.markdown:
@@ -76,19 +85,30 @@ def compare(
         view.render(contrasts, missing, stdout())
 
 
+def _is_folder(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except (OSError, ValueError):  # longer than a name may be, or with a character that none has
+        return False
+
+
+def _is_bare(text: str) -> bool:
+    return Path(text).name == text
+
+
 def _folders(ours: Path, theirs: Path, format: Format | None, *, json: bool) -> None:
-    from lossbench.contrast import compare_tables
-    from lossbench.views import contrast as view
+    from lossbench.foldercontrast import compare_tables
+    from lossbench.views import foldercontrast as view
 
     if format in (Format.markdown, Format.csv):
         raise ConfigError("folders are compared as a table or as JSON", hint="leave out --format, or give --json")
     found = compare_tables(_table(ours), _table(theirs))
     if json:
-        sys.stdout.write(view.folders_json(found))
+        sys.stdout.write(view.render_json(found))
         return
     from lossbench.cli.common import stdout
 
-    view.render_folders(found, str(ours), str(theirs), stdout())
+    view.render(found, str(ours), str(theirs), stdout())
 
 
 def _table(folder: Path) -> RunTable:

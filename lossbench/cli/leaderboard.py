@@ -66,7 +66,11 @@ def leaderboard(
     ] = None,
     test: Annotated[
         TestName | None,
-        Option("--test", help="Test differences over seeds, with Holm's correction over the rows.", show_default=False),
+        Option(
+            "--test",
+            help="Test differences over seeds, with Holm's correction over all rows, shown or not.",
+            show_default=False,
+        ),
     ] = None,
     bootstrap: Annotated[
         int | None,

@@ -81,6 +81,13 @@ def _print(results: Path, merged: Sequence[Merged], dry_run: bool) -> None:
         out.print(line, soft_wrap=True)
     if len(lines) > len(shown):
         out.print("and more (--json shows all)")
+    richer = sum(len(item.richer) for item in merged)
+    if richer:
+        out.print(
+            f"{richer} of the same have counts of boundaries and calibration that ours lack. Ours stay: move them away "
+            "and merge again to have those (--json lists them).",
+            soft_wrap=True,
+        )
     new, different = sum(item.new for item in merged), sum(len(item.different) for item in merged)
     verb = "would be copied" if dry_run else "copied"
     kept = "; where numbers differ, ours are kept" if different else ""
@@ -101,6 +108,7 @@ def _source(item: Merged) -> dict[str, Any]:
         "folder": _plain(item.folder),
         "new": item.new,
         "same": item.same,
+        "richer": [_plain(path) for path in item.richer],
         "different": [
             {
                 "id": found.id,

@@ -17,6 +17,7 @@ class Format(StrEnum):
     markdown = "markdown"
     csv = "csv"
     latex = "latex"
+    json = "json"
 
 
 def ranks(
@@ -41,7 +42,7 @@ def ranks(
     Example:
       lossbench ranks --dataset "streets*" --versus ce
     """
-    if json and format is not None:
+    if json and format not in (None, Format.json):
         raise ConfigError(f"--json and --format {format} contradict each other", hint="give one of them")
     patterns = {"dataset": dataset, "backbone": backbone, "loss": loss}
     blocks, warnings = read_blocks(results, patterns, fresh=fresh, plugin=plugin, reference=reference)
@@ -51,7 +52,7 @@ def ranks(
     from lossbench.views import ranking as view
 
     found = rank(blocks)
-    if json:
+    if json or format is Format.json:
         sys.stdout.write(view.render_json(found))
     elif format is Format.markdown:
         sys.stdout.write(view.render_markdown(found))

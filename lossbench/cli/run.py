@@ -144,24 +144,26 @@ def run(
         todo = [cell for cell in todo if cell.id not in tried]
         if tried and not todo:
             break
-        text = (
-            f"{loaded.name}: {len(known.cells)} cells, {len(known.cells) - len(todo)} done before, {len(todo)} to run"
-        )
         place = f"; {_place(options, len(todo))}" if todo else ""
-        stderr().print(text + place + (f"; {known.ahead}" if known.ahead else ""), soft_wrap=True)
+        failed = [outcome.job.cell for outcome in outcomes if outcome.status == "failed"]
+        text = f"{loaded.name}: {_counted(known.cells, todo, failed, history.has)}{place}"
+        stderr().print(text + (f"; {known.ahead}" if known.ahead else ""), soft_wrap=True)
         now = replace(options, rerun=rerun)
         if detach:
             raise typer.Exit(_left(todo, loaded, now, request, known.ahead))
         if sender is not None:
-            sender.add(cell for cell in known.cells if cell not in todo)
+            running = tried | {cell.id for cell in todo}  # those are sent when they are finished
+            sender.add(cell for cell in known.cells if cell.id not in running)
         outcomes += _watched(todo, loaded, now, store, request, sender)
         tried |= {cell.id for cell in todo}
         if not todo or not loaded.tune or exit_code(outcomes) == 130:
             break
-    if sender is not None:
-        sender.close()
     known = loaded.known(_score(StoreHistory(store, loaded.registries)))
     _report(known, outcomes, loaded, store)
+    if sender is not None:
+        if sender.left:
+            stderr().print(f"cells still to be sent to trackers: {sender.left}; Ctrl-C leaves them for the next run")
+        sender.close()
     raise typer.Exit(exit_code(outcomes))
 
 
@@ -190,6 +192,16 @@ def _to_run(
         reasons = sorted({reason for cell in stale for reason in history.stale_reasons(cell)})
         warn(f"{len(stale)} records were made by other code ({'; '.join(reasons)}); --rerun-stale makes them anew")
     return todo, frozenset()
+
+
+def _counted(cells: Sequence[Cell], todo: Sequence[Cell], failed: Sequence[Cell], has: Callable[[Cell], bool]) -> str:
+    """How many of the cells have a record, failed in a round before this one (with their names), and are to run."""
+    others = {cell.id for cell in (*todo, *failed)}
+    text = f"{len(cells)} cells, {sum(cell.id not in others and has(cell) for cell in cells)} done before"
+    if failed:
+        names = "; ".join(cell.name for cell in failed[:3]) + ("; ..." if len(failed) > 3 else "")
+        text += f", {len(failed)} failed ({names})"
+    return f"{text}, {len(todo)} to run"
 
 
 def _place(options: RunOptions, cells: int) -> str:
@@ -228,8 +240,8 @@ def _sender(suite: Suite, store: Store) -> Sender | None:
     from lossbench.tracking import open_trackers
     from lossbench.tracking.sender import Sender
 
-    trackers = open_trackers(suite.track, suite=suite.name, folder=store.root / "tracked")
-    return Sender(store, trackers, warn)
+    trackers = open_trackers(suite.track, suite=suite.name, folder=store.root / "tracked", say=warn)
+    return Sender(store, trackers, warn) if trackers else None
 
 
 def _watched(

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from lossbench.aggregates import performance_profile
 from lossbench.cells import short_hash
 from lossbench.contrast import contrast
 from lossbench.errors import ConfigError
@@ -17,7 +18,8 @@ from lossbench.figures.choice import facts, label, unmarked
 from lossbench.figures.overlay import NARROW
 from lossbench.figures.saving import save
 from lossbench.figures.style import PAPER_WIDTH, paper_style
-from lossbench.ranking import FEWEST_BLOCKS, Ranking, performance_profile, rank
+from lossbench.ranking import Ranking, rank
+from lossbench.ranktests import FEWEST_BLOCKS
 from lossbench.readmany import read_record
 from lossbench.standings import Block
 from lossbench.statistics import CONFIDENCE

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from lossbench.aggregates import Floats, performance_profile
 from lossbench.figures.style import GREY, Look, legend_above, legend_height
-from lossbench.ranking import Floats, Ranking, performance_profile
+from lossbench.ranking import Ranking
 
 _POINTS = 201
 #: Per cent of the reference: what lies below is no difference of losses but a failure.

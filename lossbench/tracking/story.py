@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lossbench import finescores, metrics
+from lossbench.diagnosis import CLASS_STEPS, is_per_class
 from lossbench.records import Record
 from lossbench.runs import FINE_SCALE
 
@@ -22,6 +23,7 @@ class Story:
 
     Attributes:
         id: of the cell: the run's identity wherever it is sent.
+        record: a hash of the record's file: a cell that was run again has another one.
         name, group: for people; `group` is dataset and backbone, what may be compared.
         params: flat: dataset, backbone, loss, seed, `loss.gamma`, `protocol.lr`, ...
         tags: status, suite, versions.
@@ -39,13 +41,15 @@ class Story:
     scores: dict[str, float] = field(default_factory=dict)
     started: float = 0.0
     finished: float = 0.0
+    record: str = ""
 
     @property
     def diverged(self) -> bool:
         return self.tags["status"] == "diverged"
 
 
-def story_of(record: Record) -> Story:
+def story_of(record: Record, digest: str = "") -> Story:
+    """The story of a record; `digest` is what becomes its `record`."""
     labels, cell = record.labels, record.cell
     params: dict[str, Any] = {part: labels[part] for part in ("dataset", "backbone", "loss")} | {"seed": record.seed}
     for part in ("dataset", "backbone", "loss"):
@@ -69,6 +73,7 @@ def story_of(record: Record) -> Story:
         scores=_scores(record),
         started=_moment(facts.get("started")),
         finished=_moment(facts.get("finished")),
+        record=digest,
     )
 
 
@@ -78,8 +83,16 @@ def _series(record: Record) -> dict[str, Series]:
     found = {f"train/{name}": _paired(steps, curve.get(name)) for name in ("loss", "lr")}
     scored = [100 * value for value in curve.get("eval_miou", [])]
     found["val/miou"] = _paired(curve.get("eval_step", []), scored)
-    for name, values in record.diagnostics.items():
-        found[f"diagnostics/{name}"] = _paired(steps, values)
+    told = record.diagnostics
+    for name, values in told.items():
+        if name == CLASS_STEPS:
+            continue
+        if is_per_class(values):
+            for index, label in enumerate(record.class_names):
+                own = [v[index] if isinstance(v, list) and index < len(v) else None for v in values]
+                found[f"diagnostics/{name}/{label}"] = _paired(told.get(CLASS_STEPS, []), own)
+        else:
+            found[f"diagnostics/{name}"] = _paired(steps, values)
     return {name: series for name, series in found.items() if series}
 
 
@@ -97,7 +110,7 @@ def _paired(steps: Sequence[Any], values: Any) -> Series:
 def _scores(record: Record) -> dict[str, float]:
     figures = metrics.summary(record.confusion, record.train_pixels)
     found = {f"final/{key}": 100 * value for key, value in figures.items()}
-    fine = finescores.scores(record.extra_counts)
+    fine = finescores.scores(record.extra_counts, len(record.class_names))
     found |= {f"final/{key}": FINE_SCALE[key] * value for key, value in fine.items()}
     ious = (100 * metrics.iou(record.confusion)).tolist()
     found |= {f"iou/{name}": value for name, value in zip(record.class_names, ious, strict=True)}

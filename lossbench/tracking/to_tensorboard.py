@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,15 @@ class TensorBoard:
     """`tensorboard --logdir FOLDER`: one run a cell, dataset/backbone/loss-seed-id."""
 
     name = "tensorboard"
+    needs: Mapping[str, str] = {"tensorboard": "lossbench[tensorboard]"}
+    off = ""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()
+
+    @property
+    def place(self) -> str:
+        return str(self.folder)
 
     def send(self, story: Story) -> None:
         from tensorboard.compat.proto import event_pb2, summary_pb2
@@ -52,8 +59,8 @@ class TensorBoard:
                 add(last, scalar(name, value))
         finally:
             writer.close()
-        if final.exists():
-            shutil.rmtree(final)
+        for old in self.folder.glob(f"*/*/*-{story.id[:10]}"):  # its loss may have been labelled otherwise
+            shutil.rmtree(old)
         os.replace(part, final)
 
 

@@ -13,8 +13,9 @@ from lossbench.training.ranks import Ranks
 
 #: Label of what is outside of an image: unlike any class, and like the ignored.
 _OUTSIDE = 255
-#: No class of 0..C-1 with less than nothing for its probability: the loss of one pixel is bounded, so that sums are.
-_LARGEST_NLL = 1e6
+#: Nats of one pixel, at most, and of one whose logits are not finite: a float32 probability ends at
+#: e^-103. In units of NLL_UNIT an int64 holds the sum of 1.4e10 such pixels, of 6,700 images of 2048 x 1024.
+_LARGEST_NLL = 1e4
 
 
 class FineCounts:

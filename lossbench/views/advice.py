@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from lossbench.advice import FIRST, MATTERS, MIXED, OPEN, WORSE, Advice, Candidate
+from lossbench.advice import FIRST, MATTERS, MIXED, OPEN, PARTLY, WORSE, Advice, Candidate
 from lossbench.statistics import Paired
 from lossbench.views.data import json_text
 from lossbench.views.grid import Entry, Grid, Header, number
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 _HEADINGS = {
     FIRST: "Worth trying first: better than {} in a comparable block, below it in none",
-    MIXED: "Mixed: better in one block, not in another",
+    PARTLY: "Better than {} in a comparable block, below it in another by what may be noise",
+    MIXED: "Better than {} in a comparable block and worse in another: it depends on the data",
     OPEN: "Not separated from {}: these records do not say",
-    WORSE: "Worse than {} in every comparable block",
+    WORSE: "Worse than {} in a comparable block, better in none",
 }
 
 
@@ -134,9 +135,11 @@ def suite(advice: Advice, dataset: Mapping[str, Any], name: str) -> str:
     ones of the largest mean."""
     import yaml
 
-    shortlist = [*advice.of(FIRST), *advice.of(MIXED)] or advice.of(OPEN)[:3]
-    others = [{"name": each.loss["name"], **each.loss["params"]} for each in shortlist]
-    losses: list[Any] = [advice.reference, *others]
+    shortlist = [*advice.of(FIRST), *advice.of(PARTLY), *advice.of(MIXED)] or advice.of(OPEN)[:3]
+    ours = advice.reference_loss
+    plain = advice.reference == ours["name"]  # a label says what was set
+    losses = [ours["name"] if plain else {"name": ours["name"], **ours["params"]}]
+    losses += [{"name": each.loss["name"], **each.loss["params"]} for each in shortlist]
     entry = {key: value for key, value in dataset.items() if value is not None}
     content = {
         "name": "settle",

@@ -1,12 +1,11 @@
-"""Comparisons as text, Markdown, CSV and JSON: `lossbench compare`."""
+"""Comparisons of two losses as text, Markdown, CSV and JSON: `lossbench compare`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from lossbench.contrast import Contrast, FolderContrast
+from lossbench.contrast import Contrast
 from lossbench.statistics import Paired
 from lossbench.views import markdown
 from lossbench.views.data import csv_text, json_text
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
 #: Characters of the picture of an interval.
 _PICTURE = 25
-#: Cells that differ most, shown one by one.
-_SHOWN = 5
 
 
 def grid(found: Contrast, *, picture: bool = False) -> Grid:
@@ -31,7 +28,7 @@ def grid(found: Contrast, *, picture: bool = False) -> Grid:
     ]
     lines: list[tuple[str, str, str, Paired | None]] = [("mIoU", "", "", found.miou)]
     lines += [(gain.name, number(gain.share, 3), gain.group, gain.gain) for gain in found.classes]
-    rows = [[Entry(name), Entry(share), Entry(group), _difference(paired)] for name, share, group, paired in lines]
+    rows = [[Entry(name), Entry(share), Entry(group), difference(paired)] for name, share, group, paired in lines]
     if picture:
         low, high = _range([paired for *_, paired in lines if paired is not None])
         headers.append(Header(f"{low:+.3g} to {high:+.3g}", numeric=False))
@@ -40,7 +37,7 @@ def grid(found: Contrast, *, picture: bool = False) -> Grid:
     return Grid(headers, rows)
 
 
-def _difference(paired: Paired | None) -> Entry:
+def difference(paired: Paired | None) -> Entry:
     if paired is None:
         return Entry("-")
     half = paired.half_width
@@ -129,14 +126,14 @@ def render_csv(contrasts: Sequence[Contrast]) -> str:
         {"block": found.title, "loss": found.ours, "minus": found.theirs, **line}
         for found in contrasts
         for line in [
-            {"class": "mIoU", "share": None, "group": "", **_numbers(found.miou)},
-            *({"class": g.name, "share": g.share, "group": g.group, **_numbers(g.gain)} for g in found.classes),
-            {"class": "slope per factor of 10", "share": None, "group": "", **_numbers(found.slope)},
+            {"class": "mIoU", "share": None, "group": "", **numbers(found.miou)},
+            *({"class": g.name, "share": g.share, "group": g.group, **numbers(g.gain)} for g in found.classes),
+            {"class": "slope per factor of 10", "share": None, "group": "", **numbers(found.slope)},
         ]
     ])  # fmt: skip
 
 
-def _numbers(paired: Paired | None) -> dict[str, Any]:
+def numbers(paired: Paired | None) -> dict[str, Any]:
     if paired is None:
         return {"mean": None, "sd": None, "low": None, "high": None, "n": 0}
     low, high = paired.interval or (None, None)
@@ -150,70 +147,13 @@ def render_json(contrasts: Sequence[Contrast], missing: Sequence[str]) -> str:
             "block": found.title,
             "loss": found.ours,
             "minus": found.theirs,
-            "miou": _numbers(found.miou),
+            "miou": numbers(found.miou),
             "classes": [
-                {"class": gain.name, "share": gain.share, "group": gain.group, **_numbers(gain.gain)}
+                {"class": gain.name, "share": gain.share, "group": gain.group, **numbers(gain.gain)}
                 for gain in found.classes
             ],
-            "slope": _numbers(found.slope),
+            "slope": numbers(found.slope),
         }
         for found in contrasts
     ]
     return json_text({"contrasts": made, "missing": list(missing)})
-
-
-# --- two folders ---
-
-
-def folder_grid(found: FolderContrast) -> Grid:
-    headers = [
-        Header("loss", numeric=False), Header("cells"), Header("equal"), Header("Δ mIoU", "points ± CI"),
-        Header("largest"), Header("other code", numeric=False),
-    ]  # fmt: skip
-    rows = []
-    for block, loss, pairs, paired in found.rows:
-        largest = max((pair.ours - pair.theirs for pair in pairs), key=abs)
-        code = sorted({part for pair in pairs for part in pair.code})
-        rows.append([
-            Entry(f"{block} / {loss}"), Entry(str(len(pairs))), Entry(str(sum(pair.equal for pair in pairs))),
-            _difference(paired), Entry(f"{largest:+.2f}"), Entry(", ".join(code) or "-"),
-        ])  # fmt: skip
-    return Grid(headers, rows)
-
-
-def folder_notes(found: FolderContrast, ours: str, theirs: str) -> list[str]:
-    equal = sum(pair.equal for pair in found.pairs)
-    lines = [
-        f"{len(found.pairs)} cells are in both, {equal} of them with equal counts of every class; "
-        f"{found.only_ours} only in {ours}, {found.only_theirs} only in {theirs}. "
-        f"Δ: {ours} minus {theirs}, paired over seeds."
-    ]
-    apart = sorted((p for p in found.pairs if not p.equal), key=lambda p: -abs(p.ours - p.theirs))[:_SHOWN]
-    lines += [
-        f"{pair.id[:10]} {pair.title} / {pair.loss} / seed {pair.seed}: {pair.ours:.2f} and {pair.theirs:.2f}."
-        for pair in apart
-    ]
-    return [*lines, *found.notes]
-
-
-def render_folders(found: FolderContrast, ours: str, theirs: str, console: Console) -> None:
-    from lossbench.views import terminal
-
-    terminal.print_title(f"{ours} minus {theirs}", console)
-    if found.pairs:
-        terminal.draw(folder_grid(found), console)
-    terminal.print_notes(folder_notes(found, ours, theirs), console)
-
-
-def folders_json(found: FolderContrast) -> str:
-    return json_text({
-        "cells": [asdict(pair) for pair in found.pairs],
-        "only_ours": found.only_ours,
-        "only_theirs": found.only_theirs,
-        "rows": [
-            {"block": block, "loss": loss, "cells": len(pairs), "equal": sum(p.equal for p in pairs)}
-            | _numbers(paired)
-            for block, loss, pairs, paired in found.rows
-        ],
-        "notes": found.notes,
-    })  # fmt: skip

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from lossbench.ranking import FEWEST_BLOCKS, Range, Ranking
+from lossbench.aggregates import Range
+from lossbench.ranking import Ranking
+from lossbench.ranktests import FEWEST_BLOCKS
+from lossbench.significance import seeds_needed
 from lossbench.views.data import csv_text, json_text
 from lossbench.views.grid import Entry, Grid, Header
 from lossbench.views.significance import p_text
@@ -13,7 +17,9 @@ from lossbench.views.significance import p_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-_TITLE = "Over {} blocks"
+
+def title(ranking: Ranking) -> str:
+    return f"Over {len(ranking.blocks)} block{'s' * (len(ranking.blocks) != 1)}"
 
 
 def grid(ranking: Ranking) -> Grid:
@@ -29,7 +35,7 @@ def grid(ranking: Ranking) -> Grid:
             Entry(loss),
             Entry(f"{ranks[place]:.2f}", best=bool(ranks[place] == ranks.min())),
             Entry(str(int(first[place]))),
-            Entry(f"{ranking.iqm[place].value:.1f}"),
+            Entry("-" if math.isnan(ranking.iqm[place].value) else f"{ranking.iqm[place].value:.1f}"),
             Entry(_range(ranking.iqm[place], 1)),
             Entry("ref" if chance is None else f"{chance.value:.2f}"),
             Entry("" if chance is None else _range(chance, 2)),
@@ -40,6 +46,8 @@ def grid(ranking: Ranking) -> Grid:
 
 
 def _range(found: Range, digits: int) -> str:
+    if found.low is None or found.high is None:
+        return "-"
     return f"{found.low:.{digits}f}..{found.high:.{digits}f}"
 
 
@@ -49,11 +57,17 @@ def notes(ranking: Ranking) -> list[str]:
     lines = [
         f"Blocks: {'; '.join(ranking.blocks)}.",
         "Rank 1 is the best mean mIoU of a block, over the seeds that all its losses share. best: blocks where it is "
-        "first. IQM: mean of the middle half of all runs' mIoU, in percent of the reference's mean in their block. "
-        "P: chance that one of its runs beats one of the reference. Intervals: bootstrap of the seeds within blocks.",
+        "first. IQM: mean of the middle half of all runs' mIoU, in percent of the reference's mean in their block, "
+        "blocks of equal weight. P: chance that one of its runs beats one of the reference.",
+        _intervals(ranking),
     ]
     if ranking.friedman is not None:
-        lines.append(f"That all losses rank alike: p {p_text(ranking.friedman)} (Friedman test, Iman & Davenport).")
+        drawn = ranking.friedman.drawn
+        how = "all permutations" if drawn is None else f"{drawn:,} permutations"
+        lines.append(
+            f"That all losses rank alike: p {p_text(ranking.friedman.p)} (Friedman test, {how} of the ranks within "
+            "blocks)."
+        )
     if ranking.critical is not None:
         groups = "; ".join(f"{ranking.losses[a]} to {ranking.losses[b]}" for a, b in ranking.cliques)
         lines.append(
@@ -69,10 +83,18 @@ def notes(ranking: Ranking) -> list[str]:
     return [*lines, *ranking.notes]
 
 
+def _intervals(ranking: Ranking) -> str:
+    fewest = min(map(len, ranking.relative))
+    if fewest < 2:
+        return "No intervals: a block has a single seed."
+    few = f" With fewer than {seeds_needed()} seeds in a block they are too narrow." if fewest < seeds_needed() else ""
+    return f"Intervals: bootstrap of the seeds within blocks.{few}"
+
+
 def render(ranking: Ranking, console: Console) -> None:
     from lossbench.views import terminal
 
-    terminal.print_title(_TITLE.format(len(ranking.blocks)), console)
+    terminal.print_title(title(ranking), console)
     terminal.draw(grid(ranking), console)
     terminal.print_notes(notes(ranking), console)
 
@@ -81,8 +103,7 @@ def render_markdown(ranking: Ranking) -> str:
     from lossbench.views import markdown
 
     listed = "\n".join(f"- {markdown.escape(note)}" for note in notes(ranking))
-    title = _TITLE.format(len(ranking.blocks))
-    return f"### {title}\n\n{markdown.table(grid(ranking))}\n\n{listed}\n"
+    return f"### {title(ranking)}\n\n{markdown.table(grid(ranking))}\n\n{listed}\n"
 
 
 def render_latex(ranking: Ranking) -> str:
@@ -121,7 +142,8 @@ def render_json(ranking: Ranking) -> str:
         {
             "blocks": ranking.blocks,
             "reference": ranking.reference,
-            "friedman_p": ranking.friedman,
+            "friedman_p": ranking.friedman and ranking.friedman.p,
+            "friedman_drawn": ranking.friedman and ranking.friedman.drawn,
             "critical_difference": ranking.critical,
             "losses": [
                 {

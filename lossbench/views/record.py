@@ -12,14 +12,17 @@ from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.text import Text
 
-from lossbench import metrics
+from lossbench import finescores, metrics
 from lossbench.records import Record
+from lossbench.runs import FINE_SCALE
 from lossbench.standings import COLUMNS
 from lossbench.views.grid import Entry, Grid, Header, number
 from lossbench.views.terminal import draw, emit, print_title, safe
 
 #: Numbers of a diagnostic that are shown one by one, at most.
 _SHORT = 5
+#: Scores that have no pooled one of their name.
+_OVER_IMAGES = ("image_class_miou", "image_miou_worst")
 
 
 def render(record: Record, console: Console, *, per_image: ArrayLike | None = None, stale: Sequence[str] = ()) -> None:
@@ -37,7 +40,7 @@ def render(record: Record, console: Console, *, per_image: ArrayLike | None = No
 
     _heading("Scores, percent", console)
     figures = metrics.summary(record.confusion, record.train_pixels, per_image)
-    draw(_scores(figures), console)
+    draw(_scores(figures, finescores.scores(record.extra_counts, len(record.class_names))), console)
     _heading("Classes, commonest in training first", console)
     draw(class_table(record), console)
     _heading("Costs", console)
@@ -79,17 +82,23 @@ def _mistake(record: Record, index: int) -> str:
     return f"{record.class_names[worst]} {100 * int(row[worst]) / total:.1f}" if row[worst] else "-"
 
 
-def _scores(figures: Mapping[str, float]) -> Grid:
-    """Pooled scores and, beside them, the image-averaged ones of the same name."""
+def _scores(figures: Mapping[str, float], fine: Mapping[str, float]) -> Grid:
+    """Pooled scores and, beside them, the image-averaged ones of the same name; of `fine` those that there are."""
     headers = [Header("score", numeric=False), Header("pooled"), Header("per image"), Header("", numeric=False)]
     rows = []
     for key, column in COLUMNS.items():
-        if key not in figures or key.startswith("image_m"):
+        if key in _OVER_IMAGES and key in figures:
+            pooled, averaged = math.nan, 100 * figures[key]
+        elif key in figures and not key.startswith("image_m"):
+            pooled, averaged = 100 * figures[key], 100 * figures.get(f"image_{key}", math.nan)
+        elif not math.isnan(fine.get(key, math.nan)):
+            pooled, averaged = FINE_SCALE[key] * fine[key], math.nan
+        else:
             continue
-        beside = figures.get(f"image_{key}", math.nan)
-        pooled, averaged = (figures[key], beside) if key != "image_class_miou" else (math.nan, figures[key])
-        entries = [Entry(column.title), Entry(number(100 * pooled)), Entry(number(100 * averaged))]
-        rows.append([*entries, Entry(column.meaning)])
+        unit = "" if column.unit == "%" else f" ({column.unit})"
+        rows.append([
+            Entry(column.title), Entry(number(pooled)), Entry(number(averaged)), Entry(column.meaning + unit)
+        ])  # fmt: skip
     return Grid(headers, rows)
 
 

@@ -50,27 +50,41 @@ def _range(found: Interval | None, *, signed: bool) -> str:
 def note(block: Block) -> list[str]:
     """What was tested and drawn, and what the tests of this block cannot reach."""
     lines = []
-    tested = [row for row in block.rows if row.significance is not None]
+    tested = [row for row in [*block.rows, *block.hidden] if row.significance is not None]
+    rows = "the one row" if len(tested) == 1 else f"all {len(tested)} rows"
+    where = ", shown here or not" if any(row.significance for row in block.hidden) else ""
     if block.test is not None:
         lines.append(
-            f"p: {_NAMES[block.test]}, two-sided, that the difference is 0. p Holm: corrected for the "
-            f"{len(tested)} rows tested (Holm 1979); * up to 0.05, ** 0.01, *** 0.001."
+            f"p: {_NAMES[block.test]}, two-sided, that the difference is 0. p Holm: corrected for "
+            f"{rows} tested{where} (Holm 1979); * up to 0.05, ** 0.01, *** 0.001."
             if tested
             else "No row has two seeds in common with the reference: no difference is tested."
         )
-    found = next((row.miou_interval for row in block.rows if row.miou_interval is not None), None)
-    if found is not None:
-        few = f" Fewer than {seeds_needed()} seeds are too few for it." if found.seeds < seeds_needed() else ""
-        lines.append(
-            f"Bootstrap: 95 % percentile intervals, expanded for few seeds, over {found.resamples:,} resamples of the "
-            f"seeds and of the {found.images} images, the same images for all losses.{few}"
-        )
-    return lines
+    return [*lines, *_bootstrap_note(block)]
+
+
+def _bootstrap_note(block: Block) -> list[str]:
+    found = [each for row in block.rows for each in (row.miou_interval, row.delta_interval) if each is not None]
+    if not found:
+        return []
+    fewest, most = min(each.seeds for each in found), max(each.seeds for each in found)
+    drawn = "the seeds and of " if most > 1 else ""
+    lines = [
+        f"Bootstrap: 95 % percentile intervals{', expanded for few seeds,' if most > 1 else ''} over "
+        f"{found[0].resamples:,} resamples of {drawn}the {found[0].images} images, the same images for all losses."
+    ]
+    if fewest == 1:
+        who = "They are of the images only" if most == 1 else "Those of one seed are of the images only"
+        lines.append(f"{who}: how far another seed would move a score, they do not say.")
+    if most > 1 and fewest < seeds_needed():
+        rows = "" if most < seeds_needed() else ", as some rows have,"
+        lines.append(f"Fewer than {seeds_needed()} seeds{rows} are too few for them: they miss the truth too often.")
+    return [" ".join(lines)]
 
 
 def reach(block: Block) -> list[str]:
     """Which tests cannot reach significance with so few seeds, in a line; none where all can."""
-    pairs = [row.delta.n for row in block.rows if row.delta is not None]
+    pairs = [row.delta.n for row in [*block.rows, *block.hidden] if row.delta is not None]
     if not pairs or max(pairs) < 2:
         return []
     n, rows = max(pairs), len(pairs)
@@ -83,7 +97,7 @@ def reach(block: Block) -> list[str]:
     if block.test in ("permutation", "wilcoxon") and n < seeds_needed(rows):
         return [
             f"With {n} paired seeds no row of {rows} can reach p Holm = {ALPHA:g} by this test (at best "
-            f"{min(1.0, rows * smallest_p(n)):.2g}); it takes {seeds_needed(rows)}, or fewer rows (--loss)."
+            f"{min(1.0, rows * smallest_p(n)):.2g}); it takes {seeds_needed(rows)}."
         ]
     return []
 

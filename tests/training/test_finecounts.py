@@ -147,6 +147,19 @@ def test_certain_and_broken_logits_are_counted() -> None:
     assert np.isfinite([found["ece"], found["nll"]]).all()
 
 
+def test_no_split_of_broken_logits_runs_over() -> None:
+    """Cityscapes' validation split has 500 images of 2048 x 1024; at 1e6 nats a pixel its sum was no int64."""
+    target = torch.zeros(1, 16, 32, dtype=torch.int64)
+    once = counted(torch.full((1, 3, 16, 32), float("nan")), target)["calibration"]["nll"]
+    pixel = once // target.numel()
+    assert pixel == round(finecounts._LARGEST_NLL / finescores.NLL_UNIT)
+    assert 6_700 * 2048 * 1024 * pixel < 2**63
+    counts = FineCounts(3, CPU)
+    counts._nll += 2048 * 1024 * 499 * pixel
+    counts.add(torch.full((1, 3, 1024, 2048), float("nan")), *torch.zeros(2, 1, 1024, 2048, dtype=torch.int64))
+    assert counts.gathered(ALONE)["calibration"]["nll"] == 500 * 2048 * 1024 * pixel
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000))
 def test_batches_add_up_in_any_order(seed: int) -> None:

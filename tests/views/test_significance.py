@@ -14,7 +14,7 @@ from lossbench.significance import holm, sign_flip
 from lossbench.store import Store
 from lossbench.views import data, latex, markdown, significance, terminal
 from lossbench.views.grid import footer
-from tests.factories import quickstart
+from tests.factories import put, quickstart
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_columns_are_the_tests_over_seeds(block) -> None:
     assert head.index("diff") < head.index(" p ") < head.index("p Holm")
     assert "p Holm" in markdown.render([block])
     assert "p Holm" in latex.render([block])
-    assert f"corrected for the {len(tested)} rows" in " ".join(footer(block))
+    assert f"corrected for all {len(tested)} rows tested (Holm" in " ".join(footer(block))
 
 
 def test_few_seeds_are_told_what_they_cannot_reach(tmp_path) -> None:
@@ -72,6 +72,29 @@ def test_many_rows_are_told_what_their_test_cannot_reach(block) -> None:
     rows = sum(row.significance is not None for row in block.rows)
     (line,) = significance.reach(block)
     assert f"no row of {rows} can reach" in line
+
+
+def test_the_correction_does_not_depend_on_the_rows_shown(block, tmp_path) -> None:
+    """Rows chosen after a look at the table were all looked at."""
+    (some,) = leaderboard.build(Store(tmp_path).runs()[0], loss="focal|df")
+    some.ask_significance("permutation")
+    block.ask_significance("permutation")
+    corrected = {row.label: row.significance for row in block.rows}
+    assert [row.label for row in some.rows] == ["focal", "df"]
+    assert all(row.significance == corrected[row.label] for row in some.rows)
+    assert f"corrected for all {len(block.rows) - 1} rows tested, shown here or not" in " ".join(footer(some))
+    assert significance.reach(some) == significance.reach(block)
+    assert "--loss" not in " ".join(footer(some))
+
+
+def test_one_row_is_one_row(tmp_path) -> None:
+    quickstart(Store(tmp_path), seeds=range(3))
+    for file in Store(tmp_path).records_dir.rglob("*.json"):
+        if not file.name.startswith(("ce-", "focal-")):
+            file.unlink()
+    (two,) = leaderboard.build(Store(tmp_path).runs()[0])
+    two.ask_significance("t")
+    assert "corrected for the one row tested (Holm" in " ".join(footer(two))
 
 
 def test_bootstrap_columns(block) -> None:
@@ -99,23 +122,63 @@ def test_a_difference_is_taken_on_the_same_images_and_seeds(block) -> None:
     assert row.delta_interval == bootstrap.interval(own - theirs, images)
 
 
-def test_runs_without_counts_are_left_out_and_named(block) -> None:
+def test_a_row_with_a_run_without_counts_has_no_interval_and_is_named(block) -> None:
+    """Of three seeds one, two would stay: an interval of others than those of the mean beside it."""
     row = next(row for row in block.rows if not row.is_reference)
-    row.runs.table.path(int(row.runs.rows[0])).with_suffix(".npz").unlink()
+    for place in row.runs.rows[:6]:
+        row.runs.table.path(int(place)).with_suffix(".npz").unlink()
     ask_bootstrap(block, 200)
-    assert row.miou_interval.seeds == 6
-    assert row.delta_interval.seeds == 6
-    assert any(f"{row.label} (1 of 7)" in note for note in block.notes)
+    assert row.miou_interval is None
+    assert row.delta_interval is None
+    assert any(f"{row.label} (1 of 7 have them)" in note for note in block.notes)
+    assert all(other.miou_interval.seeds == 7 for other in block.rows if other is not row)
+    assert json.loads(data.render_json([block]))["blocks"][0]["rows"][block.rows.index(row)]["bootstrap"] == {
+        "miou": None,
+        "delta": None,
+    }
 
 
-def test_runs_on_other_images_are_left_out(block) -> None:
+def test_without_the_references_counts_there_is_no_interval_of_differences(block) -> None:
+    reference = next(row for row in block.rows if row.is_reference)
+    reference.runs.table.path(int(reference.runs.rows[0])).with_suffix(".npz").unlink()
+    ask_bootstrap(block, 200)
+    assert all(row.delta_interval is None for row in block.rows)
+    assert all((row.miou_interval is None) == (row is reference) for row in block.rows)
+
+
+def test_seeds_that_the_reference_lacks_do_not_hide_the_difference(tmp_path) -> None:
+    quickstart(Store(tmp_path), seeds=range(3))
+    put(Store(tmp_path), loss="focal", seed=9, quality=0.8)
+    (made,) = leaderboard.build(Store(tmp_path).runs()[0])
+    ask_bootstrap(made, 200)
+    row = next(row for row in made.rows if row.label == "focal")
+    assert (row.miou_interval.seeds, row.delta_interval.seeds) == (4, 3)
+
+
+def test_runs_on_other_images_count_as_without(block) -> None:
     row = next(row for row in block.rows if not row.is_reference)
     file = row.runs.table.path(int(row.runs.rows[0])).with_suffix(".npz")
     with np.load(file) as old:
         counts, names = old["counts"], old["names"]
     np.savez(file, counts=counts, names=np.array([f"other {name}" for name in names]))
     ask_bootstrap(block, 200)
-    assert row.miou_interval.seeds == 6
+    assert row.miou_interval is None
+    assert any(f"{row.label} (6 of 7 have them)" in note for note in block.notes)
+
+
+@pytest.mark.parametrize(("seeds", "more"), [(1, 0), (1, 7), (3, 0), (3, 7), (7, 0)])
+def test_the_note_tells_of_all_rows(tmp_path, seeds: int, more: int) -> None:
+    """Not of the first alone, which is the best."""
+    quickstart(Store(tmp_path), seeds=range(seeds))
+    for seed in range(seeds, more):
+        put(Store(tmp_path), loss="lovasz_softmax", seed=seed, quality=0.83)
+    (made,) = leaderboard.build(Store(tmp_path).runs()[0])
+    ask_bootstrap(made, 200)
+    (said,) = [line for line in significance.note(made) if line.startswith("Bootstrap")]
+    assert ("of the seeds" in said) == (max(seeds, more) > 1)
+    assert ("of the images only: how far" in said) == (seeds == 1)
+    assert ("Fewer than 6 seeds" in said) == (seeds < 6 and max(seeds, more) > 1)
+    assert ("as some rows have" in said) == (seeds < 6 <= more)
 
 
 def test_no_counts_at_all(block) -> None:

@@ -314,6 +314,19 @@ def test_a_record_is_shown_whole(width):
         assert max(map(len, text.splitlines())) <= width
 
 
+def test_a_record_shows_its_boundaries_calibration_and_worst_images():
+    _, made, per_image = make_record()
+    plain, whole = io.StringIO(), io.StringIO()
+    record.render(made, Console(file=plain, width=120), per_image=per_image)
+    assert "bIoU" not in plain.getvalue()
+    assert "worst 5%" in plain.getvalue()
+    bins = {"pixels": [0] * 14 + [40], "correct": [0] * 14 + [30], "confidence": [0] * 14 + [39 * 2**24]}
+    made.extra_counts = {"boundary": [[3, 1, 0]] * 8, "calibration": bins | {"nll": 10 * 2**16}}
+    record.render(made, Console(file=whole, width=120), per_image=per_image)
+    lines = dict([*line.split()[:2], ""][:2] for line in whole.getvalue().splitlines() if line.strip())
+    assert (lines["bIoU"], lines["ECE"], lines["NLL"]) == ("75.00", "22.50", "0.25")
+
+
 def test_a_record_without_costs_provenance_or_sidecar_is_shown_too():
     _, made, _ = make_record()
     made.costs, made.provenance, made.curve = {}, {}, {}
