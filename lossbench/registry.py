@@ -72,11 +72,14 @@ class Registry:
     Args:
         kind: "loss", "backbone" or "dataset".
         plugins: files of the user's own, scanned beside the package folder and the entry points.
+        meant: one of them whose plugins take the place of those of the same name in an installed package: it may be the
+            source of that package.
     """
 
-    def __init__(self, kind: Kind, plugins: Sequence[Path] = ()) -> None:
+    def __init__(self, kind: Kind, plugins: Sequence[Path] = (), *, meant: Path | None = None) -> None:
         self.kind: Kind = kind
         self.plugin_files = tuple(Path(p).resolve() for p in plugins)
+        self._meant = meant and meant.resolve()
 
     @cached_property
     def _plugins(self) -> dict[str, Plugin]:
@@ -94,7 +97,7 @@ class Registry:
                 first = found.get(plugin.name)
                 if first is not None and first.file.resolve() == plugin.file.resolve() and first.line == plugin.line:
                     continue  # the same file reached twice, e.g. as entry point and as --plugin
-                if first is not None:
+                if first is not None and not (plugin.file == self._meant and _installed(first)):
                     raise ConfigError(
                         f"{self.kind} '{plugin.name}' is registered twice: {first.where} and {plugin.where}",
                         hint="rename one of them",
@@ -136,10 +139,15 @@ class Registry:
             ) from None
 
 
-def all_registries(plugins: Iterable[Path] = ()) -> dict[Kind, Registry]:
-    """A registry of each kind, with the plugins in these files, too."""
+def all_registries(plugins: Iterable[Path] = (), *, meant: Path | None = None) -> dict[Kind, Registry]:
+    """A registry of each kind, with the plugins in these files, too; see `Registry`."""
     files = tuple(plugins)
-    return {kind: Registry(kind, files) for kind in KINDS}
+    return {kind: Registry(kind, files, meant=meant) for kind in KINDS}
+
+
+def _installed(plugin: Plugin) -> bool:
+    """Whether an entry point of another package led to it."""
+    return plugin.module is not None and not plugin.module.startswith("lossbench.")
 
 
 def _entry_points(group: str) -> Iterable[EntryPoint]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +32,7 @@ def check(
         Option("--param", metavar="NAME=VALUE", help="A parameter, as YAML. May be repeated.", show_default=False),
     ] = None,
     no_timing: Annotated[bool, Option("--no-timing", help="Leave out milliseconds and memory of a loss.")] = False,
-    verbose: Annotated[bool, Option("--verbose", help="Print every rule in full.")] = False,
+    verbose: Annotated[bool, Option("--verbose", help="Print of every rule what was fed, got and expected.")] = False,
     data_root: DataRootOption = None,
     plugin: PluginOption = None,
     json: JsonOption = False,
@@ -54,10 +57,12 @@ def check(
         names = ", ".join(found.name for found in plugins)
         raise ConfigError(f"which of {names} do the parameters belong to?", hint="give its NAME after the file")
     for found in plugins:  # a parameter that is wrong is found before anything is run
-        _resolve(found, params)
+        with _contained():
+            _resolve(found, params)
     reports = []
     for number, found in enumerate(plugins):
-        results, card = _check(found, params, data_root, timing=not no_timing)
+        with _contained():
+            results, card = _check(found, params, data_root, timing=not no_timing)
         reports.append(_as_json(found, params, results, card))
         if not json:
             if number:
@@ -83,6 +88,15 @@ def _plugins(target: str, name: str | None, files: list[Path]) -> list[Plugin]:
         hint = did_you_mean(name, known) or f"there are: {', '.join(known)}"
         raise UnknownNameError(f"{target} has no '{name}'", hint=hint)
     return [plugin for plugin in found if plugin.name == name]
+
+
+@contextmanager
+def _contained() -> Iterator[None]:
+    """What a plugin prints goes to stderr, and what it does to global state is undone."""
+    from lossbench.conformance.surroundings import preserved
+
+    with redirect_stdout(sys.stderr), preserved():
+        yield
 
 
 def _resolve(plugin: Plugin, params: dict[str, Any]) -> None:
@@ -123,7 +137,7 @@ def _check(
         if timing:
             try:
                 timed = costs(loss, lambda text: status.update(f"{plugin.name}: {text}"))
-            except Exception as error:  # whatever a loss raises at these sizes; its rules are told all the same
+            except (Exception, SystemExit) as error:  # at these sizes; its rules are told all the same
                 warn(f"{plugin.name} is not timed: {one_line(error)}")
         return results, loss_card(loss, timed)
 
@@ -155,7 +169,7 @@ def _print(plugin: Plugin, results: list[Result], card: LossCard | None, verbose
     skipped = sum(result.skipped_reason is not None for result in results)
     said = [f"{len(results) - len(failed) - skipped} of {len(results)} rules pass"]
     said += [f"{skipped} do not apply"] * bool(skipped) + [f"{len(failed)} FAIL: {', '.join(failed)}"] * bool(failed)
-    out.print(", ".join(said), soft_wrap=True)
+    out.print(", ".join(said) + " (--verbose shows all)" * (not verbose), soft_wrap=True)
     if card is not None:
         out.print()
         out.print("loss card", style="bold")

@@ -7,13 +7,15 @@ for the tests of packages of your own (`pytest --pyargs lossbench.conformance --
 
 A rule says what it fed, what it got and what it expected. A plugin for which a rule makes no sense (a boundary loss and
 `pixel_permutation`, say) declares so, with the reason, in a class attribute
-`conformance_exceptions: ClassVar[dict[str, str]]`, {rule: reason}; the reason is shown in place of a verdict.
+`conformance_exceptions: ClassVar[dict[str, str]]`, {rule: reason}; the reason is shown in place of a verdict. One
+without a reason, to no rule, or to a rule that training and records rely on (`no_exceptions`) fails `contract`.
 """
 
 from __future__ import annotations
 
 import importlib
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from lossbench.errors import ConfigError, LossbenchError, did_you_mean
@@ -21,21 +23,30 @@ from lossbench.errors import ConfigError, LossbenchError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from types import ModuleType
 
     from lossbench.conformance.report import Result as Result
     from lossbench.conformance.report import Rule, Subject
     from lossbench.registry import Kind, Plugin
 
-__all__ = ["check", "check_rule", "judge", "rules", "subject"]
+__all__ = ["check", "check_rule", "judge", "no_exceptions", "rules", "subject"]
 
 
 @cache
 def rules(kind: Kind) -> Mapping[str, Rule]:
     """Every rule for a kind of plugin by name, in the order of a report. A rule's docstring says what it requires."""
+    return {rule.__name__: rule for rule in _module(kind).RULES}
+
+
+def no_exceptions(kind: Kind) -> frozenset[str]:
+    """The rules that every plugin of a kind must pass: an exception to one of them is refused."""
+    found: frozenset[str] = _module(kind).NO_EXCEPTIONS
+    return found
+
+
+def _module(kind: Kind) -> ModuleType:
     # Imported only now: collecting the tests of this package, say, needs no torch.
-    folder = "losses" if kind == "loss" else f"{kind}s"
-    module = importlib.import_module(f"{__name__}.{folder}")
-    return {rule.__name__: rule for rule in module.RULES}
+    return importlib.import_module(f"{__name__}.{'losses' if kind == 'loss' else f'{kind}s'}")
 
 
 def check(plugin: Plugin, /, *, data_root: Path | None = None, **params: Any) -> list[Result]:
@@ -58,7 +69,7 @@ def check_rule(plugin: Plugin, rule: str, /, *, data_root: Path | None = None, *
     """Try a plugin against one rule.
 
     Raises:
-        LossbenchError: as `check`; ConfigError for an unknown rule, also among the declared exceptions.
+        LossbenchError: as `check`; ConfigError for an unknown rule.
     """
     return judge(subject(plugin, params, data_root=data_root), rule)
 
@@ -79,43 +90,41 @@ def subject(plugin: Plugin, params: Mapping[str, Any], *, data_root: Path | None
 
 
 def judge(under_test: Subject, rule: str) -> Result:
-    """The verdict of one rule. Raises as `check_rule`."""
-    from lossbench.conformance.report import Broken, Result, Skip, one_line
+    """The verdict of one rule, which leaves global state as it was. Raises as `check_rule`."""
+    from lossbench.conformance.report import Broken, Result, Skip, one_line, sort_exceptions
+    from lossbench.conformance.surroundings import preserved
 
     plugin = under_test.plugin
     known = rules(plugin.kind)
     if rule not in known:
         raise ConfigError(f"unknown rule '{rule}'", hint=did_you_mean(rule, known) or f"known: {', '.join(known)}")
     try:
-        declared = under_test.exceptions
+        with preserved():
+            declared = under_test.exceptions
     except LossbenchError:
         raise
     except Broken as broken:
         return Result(rule, False, "the constructor", broken.got, broken.expected)
-    except Exception as error:  # whatever a constructor may raise is the finding
+    except (Exception, SystemExit) as error:  # whatever a constructor may raise is the finding
         return Result(rule, False, "the constructor", one_line(error), f"a {plugin.kind} is built")
-    for name in declared:
-        if name not in known:
-            raise ConfigError(
-                f"{plugin.kind} '{plugin.name}' declares an exception to the unknown rule '{name}' ({plugin.where})",
-                hint=did_you_mean(name, known) or f"known: {', '.join(known)}",
-            )
-    if rule in declared:
-        return Result(rule, True, "", "", "", skipped_reason=declared[rule])
+    granted, refused = sort_exceptions(declared, known, no_exceptions(plugin.kind))
+    if rule in granted:
+        return Result(rule, True, "", "", "", skipped_reason=granted[rule])
 
     checked: list[str] = []
     got = expected = ""
     try:
-        for made in known[rule](under_test):
-            got, expected = made.got, made.expected
-            if not made.ok:
-                return Result(rule, False, made.fed, got, expected)
-            checked.append(made.fed)
+        with preserved():  # what a plugin sets for good is the finding of one rule, and must not decide the next
+            for made in chain(refused if rule == "contract" else (), known[rule](under_test)):
+                got, expected = made.got, made.expected
+                if not made.ok:
+                    return Result(rule, False, made.fed, got, expected)
+                checked.append(made.fed)
     except Skip as skip:
         return Result(rule, True, "", "", "", skipped_reason=str(skip))
     except Broken as broken:
         return Result(rule, False, under_test.fed, broken.got, broken.expected)
-    except Exception as error:  # a plugin that raises has failed the rule: the error is the finding, shown in full
+    except (Exception, SystemExit) as error:  # a plugin that raises has failed the rule: the error is the finding
         return Result(rule, False, under_test.fed, one_line(error), "no error")
     finally:
         under_test.reset()

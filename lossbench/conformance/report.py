@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from lossbench.errors import did_you_mean
 from lossbench.registry import Plugin
 
 
@@ -108,6 +109,28 @@ def number(value: Tensor) -> str:
     return f"{value.item():.8g}"
 
 
-def one_line(error: Exception) -> str:
+def sort_exceptions(
+    declared: Mapping[str, str], known: Iterable[str], never: Collection[str]
+) -> tuple[dict[str, str], list[Check]]:
+    """(the declared exceptions that hold, a failed check for each that does not): one to no rule, to a rule in `never`,
+    or without a reason."""
+    granted, refused = {}, []
+    names = list(known)
+    for rule, reason in declared.items():
+        said, expected = f"{rule!r}: {reason!r}", ""
+        if rule not in names:
+            expected = did_you_mean(str(rule), names) or f"a rule: {', '.join(names)}"
+        elif rule in never:
+            expected = "no exception to this rule"
+        elif not (isinstance(reason, str) and reason.strip()):
+            expected = "a reason, as text"
+        if expected:
+            refused.append(Check("conformance_exceptions", said, expected, False))
+        else:
+            granted[rule] = reason
+    return granted, refused
+
+
+def one_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else ''}"

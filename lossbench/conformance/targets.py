@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ def find(target: str, *, kind: Kind | None = None, plugins: Sequence[Path] = ())
     """The plugins that `target` means, in the order of their file.
 
     Args:
-        target: a registered name; a Python file; or a module or package, whose files are searched for registrations
-            (`my_pkg`, `my_pkg.losses`), or such a one and a name in it (`my_pkg.losses.my_loss`).
+        target: a registered name; a Python file, whose plugins go before those of the same name in an installed
+            package; or a module or package, whose files are searched for registrations (`my_pkg`, `my_pkg.losses`), or
+            such a one and a name in it (`my_pkg.losses.my_loss`).
         kind: only plugins of this kind.
         plugins: further files whose names are known.
 
@@ -38,11 +39,27 @@ def find(target: str, *, kind: Kind | None = None, plugins: Sequence[Path] = ())
         modules = [plugin for plugin in _of_module(module) or () if plugin.name == name] or None
     if modules is not None:
         return _wanted(modules, kind, target)
+    _tell_what_it_is(target, kind, known)
     names = [plugin.name for of, registry in known.items() if kind in (None, of) for plugin in registry]
     raise UnknownNameError(
         f"no {kind or 'loss, backbone or dataset'} is called '{target}', nor is it a file or an installed package",
         hint=did_you_mean(target, names) or "a file is named with its ending: my_loss.py",
     )
+
+
+def _tell_what_it_is(target: str, kind: Kind | None, known: Mapping[Kind, Registry]) -> None:
+    """Raises UnknownNameError where it is clear what was meant: another kind, a folder, a package by the name it is
+    installed under."""
+    other = next((of for of, registry in known.items() if target in registry), None)
+    if other is not None:
+        raise UnknownNameError(
+            f"no {kind} is called '{target}': it is a {other}", hint=f"lossbench check {other} {target}"
+        )
+    module = target.replace("-", "_")
+    if module != target and _of_module(module):
+        raise UnknownNameError(f"'{target}' is no name that Python imports", hint=f"lossbench check {module}")
+    if Path(target).is_dir():
+        raise UnknownNameError(f"{target} is a folder", hint="name a file in it, or a package by its import name")
 
 
 def parse_params(given: Sequence[str]) -> dict[str, Any]:
@@ -67,11 +84,13 @@ def plugin_of(kind: Kind, name: str, file: Path, module: str | None) -> Plugin:
 
 
 def _of_file(file: Path, plugins: Sequence[Path]) -> list[Plugin]:
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder", hint="name a file in it, or an installed package by its import name")
     if not file.is_file():
         raise ConfigError(f"no such file: {file}", hint="`lossbench new loss my_loss` writes one to start from")
     resolved = file.resolve()
     # Through the registries, so that a name that is taken is an error here, as it would be in a suite.
-    registries = all_registries([*plugins, resolved])
+    registries = all_registries([*plugins, resolved], meant=resolved)
     return sorted(
         (plugin for registry in registries.values() for plugin in registry if plugin.file.resolve() == resolved),
         key=lambda plugin: plugin.line,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import shutil
 import tarfile
@@ -186,7 +187,11 @@ def unpack(archive: Path, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         for entry in entries:
             os.rename(entry, folder / entry.name)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except NotImplementedError as error:  # zipfile's word for a compression it does not know
+        raise SetupError(
+            f"{archive.name} cannot be unpacked ({error})", hint=f"unpack {archive} with another program, into {folder}"
+        ) from None
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise SetupError(f"{archive.name} cannot be unpacked ({error})", hint="remove it and run it again") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

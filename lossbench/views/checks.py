@@ -140,7 +140,7 @@ def _needs(card: LossCard) -> str:
 
 def _absent(absent: dict[str, float]) -> str:
     perfect, gradient = absent["perfect"], absent["gradient"]
-    free = f"costs {perfect:.3g} in a perfect batch" if perfect > 1e-6 else "costs nothing in a perfect batch"
+    free = "costs nothing in a perfect batch" if perfect <= 1e-6 else f"costs {perfect:.3g} in a perfect batch"
     return f"{free}; where predicted, it is pushed down {gradient:.2g} x as hard as by CE"
 
 

@@ -8,3 +8,5 @@ from lossbench.conformance.report import Rule
 
 #: In the order of a report.
 RULES: tuple[Rule, ...] = (*NETWORK_RULES, *PASSES_RULES)
+#: What training, checkpoints and records rely on.
+NO_EXCEPTIONS = frozenset({"contract", "output_size", "state", "determinism", "cut"})

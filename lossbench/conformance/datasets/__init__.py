@@ -8,3 +8,5 @@ from lossbench.conformance.report import Rule
 
 #: In the order of a report.
 RULES: tuple[Rule, ...] = (*CONTENT_RULES, *CACHING_RULES)
+#: What training, the cache and records rely on.
+NO_EXCEPTIONS = frozenset({"contract", "names", "pairs", "determinism", "fingerprint", "counts"})

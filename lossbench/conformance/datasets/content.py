@@ -114,7 +114,8 @@ def threads(subject: DatasetSubject) -> Iterator[Check]:
         with ThreadPoolExecutor(_THREADS) as pool:
             found = list(pool.map(lambda index, d=fresh, s=split: d.load(s, index), order))
         differ = sorted({index for index, pair in zip(order, found, strict=True) if not alike(pair, loaded[index])})
-        yield Check(subject.fed, f"other bits at images {differ or 'none'}", "the same bits", not differ)
+        got = f"other bits at images {differ}" if differ else "the same bits"
+        yield Check(subject.fed, got, "the same bits", not differ)
 
 
 def pickling(subject: DatasetSubject) -> Iterator[Check]:

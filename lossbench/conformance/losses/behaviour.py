@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-import random
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lossbench.conformance.losses.subject import VOID, Batch, LossSubject, random_batch
 from lossbench.conformance.report import Check, Rule, Skip, number, same
+from lossbench.conformance.surroundings import state as surroundings
+from lossbench.conformance.surroundings import unusual
 from lossbench.errors import LossbenchError
 
 
@@ -44,13 +46,32 @@ def learns(subject: LossSubject) -> Iterator[Check]:
 
 
 def purity(subject: LossSubject) -> Iterator[Check]:
-    """A call changes nothing but the loss's own state: inputs, random state, modes, BatchNorm buffers."""
+    """Building and calling it change nothing but its own state: inputs, random states, modes, BatchNorm buffers."""
+    yield from _leaves_inputs(subject)
+    batch = random_batch(subject.classes)
+    with unusual(0):
+        outside = surroundings()
+        subject.run(batch)
+        left = surroundings()
+    yield from _unchanged(batch.fed, outside, left)
+    # Again where every setting is another: a value that the loss sets for good was there before in one case at most.
+    for fed, gradients in (("the same with all modes switched", True), ("the same without gradients", False)):
+        with unusual(1, gradients=gradients), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outside = surroundings()
+            # Whether a loss works here is not this rule's business.
+            with suppress(Exception, SystemExit):
+                subject.run(batch)
+            left = surroundings()
+        yield from _unchanged(fed, outside, left)
+
+
+def _leaves_inputs(subject: LossSubject) -> Iterator[Check]:
     batch = random_batch(subject.classes)
     counts = list(range(10, 10 + subject.classes))
     loss = subject.build(counts=counts)
     before = batch.changed("", logits=torch.clone, target=torch.clone)
     norms = {name: buffer.clone() for name, buffer in _norm_buffers(loss)}
-    outside = _surroundings()
     subject.run(batch, loss)
     for what, old, new in (
         ("logits", before.logits, batch.logits),
@@ -59,10 +80,13 @@ def purity(subject: LossSubject) -> Iterator[Check]:
         *((f"BatchNorm buffer {name}", norms[name], buffer) for name, buffer in _norm_buffers(loss)),
     ):
         yield same(batch.fed, what, new, old)
-    for what, state in _surroundings().items():
-        untouched = state == outside[what]
-        yield Check(batch.fed, f"{what} {'un' * untouched}changed", f"{what} unchanged", untouched)
     yield Check(batch.fed, f"class_counts {counts}", "unchanged", counts == list(range(10, 10 + subject.classes)))
+
+
+def _unchanged(fed: str, before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[Check]:
+    for what, old in before.items():
+        untouched = after[what] == old
+        yield Check(fed, f"{what} {'un' * untouched}changed", f"{what} unchanged", untouched)
 
 
 def determinism(subject: LossSubject) -> Iterator[Check]:
@@ -161,17 +185,3 @@ def _norm_buffers(loss: nn.Module) -> list[tuple[str, Tensor]]:
         if isinstance(module, nn.modules.batchnorm._NormBase)
         for key, buffer in module.named_buffers(recurse=False)
     ]
-
-
-def _surroundings() -> dict[str, object]:
-    """Global state a loss has no business with, in comparable form."""
-    return {
-        "torch's random state": torch.get_rng_state().tolist(),
-        "numpy's random state": np.random.get_state()[1].tolist(),  # type: ignore[index]  # noqa: NPY002
-        "Python's random state": random.getstate(),
-        "gradient mode": torch.is_grad_enabled(),
-        "default dtype": torch.get_default_dtype(),
-        "autocast": torch.is_autocast_enabled("cpu"),
-        "deterministic mode": torch.are_deterministic_algorithms_enabled(),
-        "threads": torch.get_num_threads(),
-    }

@@ -76,11 +76,11 @@ def loss_card(subject: LossSubject, costs: list[Cost]) -> LossCard:
     else:
         try:
             standing = [_standing(subject, batch, shown) for batch in (shown.untrained, shown.trained)]
-        except Exception as error:  # a finding of the rules; the card goes on without it
+        except (Exception, SystemExit) as error:  # a finding of the rules; the card goes on without it
             note = one_line(error)
     try:
         absent = absent_class(subject)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         note = note or one_line(error)
     return LossCard(
         standing=standing,
@@ -149,7 +149,7 @@ def precision(subject: LossSubject, dtype: torch.dtype) -> Precision:
     try:
         got = subject.run(low)
         expected = subject.run(low.changed("float32", logits=lambda z: z.float()))
-    except Exception as error:  # what it raises is the finding
+    except (Exception, SystemExit) as error:  # what it raises is the finding
         return Precision(name, None, None, one_line(error))
     return Precision(name, _off(got.value, expected.value), _off(got.grad, expected.grad))
 

@@ -115,7 +115,8 @@ def _memory(subject: LossSubject) -> dict[str, dict[str, float]]:
         text=True,
         env=os.environ | PEAK_ENVIRONMENT | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
     )
-    found: dict[str, dict[str, float]] = json.loads(done.stdout) if done.returncode == 0 else {}
+    # A process that a loss ends early, whatever its exit code, has written nothing.
+    found: dict[str, dict[str, float]] = json.loads(done.stdout) if done.returncode == 0 and done.stdout else {}
     return found
 
 
@@ -136,4 +137,7 @@ def main(request: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(json.load(sys.stdin))))
+    # What a loss prints, also from C, must not mix with the answer.
+    with os.fdopen(os.dup(1), "w") as answer:
+        os.dup2(2, 1)
+        answer.write(json.dumps(main(json.load(sys.stdin))))

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lossbench.conformance.losses.scene import scene
 from lossbench.conformance.losses.subject import VOID, Batch, LossSubject, Outcome, random_batch
 from lossbench.conformance.report import Check, Rule, close, number, same
 
 
 def contract(subject: LossSubject) -> Iterator[Check]:
-    """An nn.Module with a docstring, `ignore_index` in the constructor, forward(logits, target[, resample])."""
+    """An nn.Module with a docstring, a static signature, `ignore_index` in the constructor,
+    forward(logits, target[, resample]); its tensors are parameters or buffers."""
     plugin = subject.plugin
     yield Check("the constructor", f"facts {sorted(plugin.facts)}", "ignore_index", "ignore_index" in plugin.facts)
     yield Check("the class", repr(plugin.summary), "a docstring that says what it is", bool(plugin.summary))
-    names = list(inspect.signature(subject.build().forward).parameters)
+    static = plugin.static_signature is not None
+    yield Check("the file", f"signature {'' if static else 'not '}static", "literal defaults and plain types", static)
+    loss = subject.build()
+    plain = ", ".join(_plain_tensors(loss))
+    got = f"tensors that stay behind when it moves to a GPU: {plain or 'none'}"
+    yield Check("the constructor", got, "none: register_buffer makes a tensor move with the module", not plain)
+    names = list(inspect.signature(loss.forward).parameters)
     fits = names[:2] == ["logits", "target"] and names[2:] in ([], ["resample"])
     yield Check("forward", f"({', '.join(names)})", "(logits, target) or (logits, target, resample)", fits)
 
 
 def scalar_finite(subject: LossSubject) -> Iterator[Check]:
-    """A scalar; value and gradient finite at logits of ±1e4, equal logits, p = 1 at the true or at a wrong class."""
+    """A scalar; value and gradient finite on logits of a network, untrained and trained, on a larger random batch, at
+    logits of ±1e4, equal logits, p = 1 at the true or at a wrong class."""
+    shown = scene()  # first of all, so that nothing the loss does is in it
     batch = random_batch(subject.classes)
     right = _one_hot(batch)
     extremes = {
@@ -39,6 +50,12 @@ def scalar_finite(subject: LossSubject) -> Iterator[Check]:
         yield finite(fed, subject.run(noisy))
         exact = Batch(fed + ", passes alike", logits, noisy.target, (logits,) * len(noisy.passes))
         yield finite(exact.fed, subject.run(exact))
+    large = random_batch(subject.classes, size=(2, 64, 128))
+    yield finite(large.fed, subject.run(large))
+    if subject.fixed_classes in (None, len(shown.counts)):
+        for batch in (shown.untrained, shown.trained):
+            real = batch.changed(f"logits of {batch.fed}")
+            yield finite(real.fed, subject.run(real, subject.build(len(shown.counts), counts=shown.counts)))
 
 
 def ignore(subject: LossSubject) -> Iterator[Check]:
@@ -172,6 +189,25 @@ def finite(fed: str, outcome: Outcome) -> Check:
     bad = int((~outcome.grad.isfinite()).sum())
     ok = bad == 0 and bool(outcome.value.isfinite())
     return Check(fed, f"value {number(outcome.value)}, {bad} gradients not finite", "finite value and gradient", ok)
+
+
+def _plain_tensors(loss: nn.Module) -> list[str]:
+    """Attributes of a fresh loss, and of the modules in it, that hold a tensor and are neither parameter nor buffer.
+    `diagnostics` may: they are read, never computed with."""
+    return [
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in loss.named_modules()
+        for name, value in vars(module).items()
+        if name not in ("_parameters", "_buffers", "_modules", "diagnostics") and _holds_tensor(value)
+    ]
+
+
+def _holds_tensor(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_tensor, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_holds_tensor, value))
+    return isinstance(value, Tensor)
 
 
 def _zero(fed: str, what: str, values: Tensor) -> Check:
