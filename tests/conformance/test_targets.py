@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
+from lossbench import registry
 from lossbench.conformance.targets import find, parse_params, plugin_of
 from lossbench.errors import ConfigError, UnknownNameError
 
@@ -74,6 +76,47 @@ def test_a_name_that_is_taken_is_an_error_here_too(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(LOSS.format(name="focal"))
     with pytest.raises(ConfigError, match="'focal' is registered twice"):
         find(str(tmp_path / "own.py"))
+
+
+def test_the_file_that_is_named_wins_over_an_installed_copy(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a package that is installed, not editable, and checked in its source folder."""
+    entry = EntryPoint("kit_a", "kit_pkg.losses", "lossbench.losses")
+    monkeypatch.setattr(registry, "_all_entry_points", lambda path: (entry,))
+    assert find("kit_a")[0].file == package / "losses.py"
+    source = tmp_path / "source.py"
+    source.write_text(LOSS.format(name="kit_a"))
+    (found,) = find(str(source))
+    assert found.file == source
+    assert found.peer("kit_a").file == source
+    assert found.peer("kit_b").file == package / "losses.py"
+    assert plugin_of("loss", "kit_a", source, None).file == source
+    with pytest.raises(ConfigError, match="'kit_a' is registered twice"):
+        registry.Registry("loss", [source])  # in a suite it is not said which is meant
+    source.write_text(2 * LOSS.format(name="kit_a"))
+    with pytest.raises(ConfigError, match="'kit_a' is registered twice"):
+        find(str(source))
+
+
+def test_a_folder_is_said_to_be_one(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "b_dir.py").mkdir()
+    (tmp_path / "plain").mkdir()
+    for target in ("b_dir.py", "plain/", "plain"):
+        with pytest.raises(ConfigError, match="is a folder"):
+            find(target)
+
+
+def test_the_name_a_package_is_installed_under(package: Path) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        find("kit-pkg")
+    assert caught.value.hint == "lossbench check kit_pkg"
+
+
+def test_a_name_of_another_kind() -> None:
+    with pytest.raises(UnknownNameError, match="no dataset is called 'dice': it is a loss") as caught:
+        find("dice", kind="dataset")
+    assert caught.value.hint == "lossbench check loss dice"
 
 
 def test_a_package_that_fails_to_import_is_the_users(package: Path) -> None:

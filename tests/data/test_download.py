@@ -187,3 +187,18 @@ def test_a_damaged_or_encrypted_zip(content: Path, root: Path) -> None:
             get(served, root)
         assert left(root) == ["a.tar.part"]
         (root / "a.tar.part").unlink()
+
+
+def test_a_zip_of_a_compression_that_python_does_not_know(content: Path, root: Path) -> None:
+    data = bytearray(zip_of(content))
+    for signature, offset in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        start = -1
+        while (start := data.find(signature, start + 1)) >= 0:
+            data[start + offset : start + offset + 2] = (97).to_bytes(2, "little")
+    with (
+        serving(bytes(data)) as served,
+        pytest.raises(SetupError, match=r"cannot be unpacked \(.*compression") as caught,
+    ):
+        get(served, root)
+    assert "another program" in (caught.value.hint or "")
+    assert left(root) == ["a.tar.part"], "it is sound: kept, to be unpacked by hand"
