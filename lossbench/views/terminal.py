@@ -215,8 +215,8 @@ def _width(grid: Grid, console: Console, words: int) -> int:
 
 
 def _folded(cell: Text, room: int) -> Text:
-    """A label too long for its column starts a new line at its parameters, and is wrapped by rich from there; a word too
-    long for a line breaks at its '='."""
+    """A label too long for its column starts a new line at its parameters, and is wrapped by rich from there; a word
+    too long for a line breaks at its '='."""
     head, bracket, rest = cell.plain.partition("(")
     if not bracket or cell.cell_len <= room + 1:
         return cell
