@@ -16,10 +16,12 @@ class DimensionSpec(BaseModel):
     """A range, `{low: 1e-4, high: 1e-2, log: true}`, or a list of values."""
 
     model_config = STRICT
-    low: _Finite | None = None
-    high: _Finite | None = None
+    low: _Finite | None = Field(default=None, description="lower end, included; whole where both ends are")
+    high: _Finite | None = Field(default=None, description="upper end, included; above low")
     log: bool | None = Field(default=None, description="draw in the logarithm; default: true for lr and weight_decay")
-    values: Annotated[list[bool | int | float | str], Field(min_length=1)] | None = None
+    values: Annotated[list[bool | int | float | str], Field(min_length=1)] | None = Field(
+        default=None, description="the values to choose from, instead of a range; the same as a bare list"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -51,19 +53,28 @@ def _seeds(value: Any) -> Any:
 class TuneSpec(BaseModel):
     model_config = STRICT
     trials: Annotated[int, Field(ge=2, le=1000)] = Field(
-        description="of every loss alike; the first has the loss's own setting"
+        description="trials of every loss alike; the first has the loss's own setting"
     )
     holdout: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.2, description="share of the training images that trials are scored on"
     )
-    holdout_seed: Annotated[int, Field(ge=0)] = Field(default=0, description="which images are held out")
-    search: dict[str, DimensionSpec] = Field(default={}, description="protocol keys, for every loss")
-    losses: dict[str, dict[str, DimensionSpec]] = Field(default={}, description="parameters, by loss")
-    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="of the search")
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), BeforeValidator(_seeds)] = Field(
-        default=[FIRST_SEED], description="training seeds of each trial; a number is how many"
+    holdout_seed: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="which of the training images are held out"
     )
-    sampler: Literal["halton", "random", "tpe"] = "halton"
+    search: dict[str, DimensionSpec] = Field(
+        default={}, description="keys of the protocol that are searched for every loss"
+    )
+    losses: dict[str, dict[str, DimensionSpec]] = Field(
+        default={}, description="parameters of a loss that are searched as well, by the loss's name"
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="seed of the search")
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), BeforeValidator(_seeds)] = Field(
+        default=[FIRST_SEED],
+        description="training seeds of each trial, none of those of the suite; a number is how many (from 1000 on)",
+    )
+    sampler: Literal["halton", "random", "tpe"] = Field(
+        default="halton", description="how settings are drawn; tpe (Optuna) learns from the trials before"
+    )
 
     @model_validator(mode="after")
     def _searches(self) -> TuneSpec:
