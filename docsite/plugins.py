@@ -1,0 +1,192 @@
+"""The catalogue of losses, and what every loss, backbone and dataset takes: from the registry, nothing is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import griffe
+
+from docsite.markup import code, sentence, table
+from lossbench.cli.common import literal
+from lossbench.registry import Kind, Plugin, Registry
+from lossbench.signatures import Param
+from lossbench.site.docstring import parse, read, typeset
+from lossbench.site.formulas import formulas_of
+
+ROOT = Path(__file__).parents[1]
+#: {kind: (page of its parameters, what a suite calls them)}.
+PAGES: dict[Kind, tuple[str, str]] = {
+    "loss": ("losses", "losses"),
+    "backbone": ("backbones", "backbones"),
+    "dataset": ("datasets", "datasets"),
+}
+_FACTS = {
+    "class_counts": "class counts",
+    "num_classes": "number of classes",
+    "root": "files (`lossbench data get {name}`)",
+}
+
+
+@cache
+def package() -> griffe.Module:
+    """lossbench, read by griffe."""
+    loaded = griffe.load("lossbench", search_paths=[str(ROOT)])
+    assert isinstance(loaded, griffe.Module)
+    return loaded
+
+
+def path_of(plugin: Plugin) -> str:
+    """`lossbench.losses.focal.FocalLoss`: what its entry in the API reference is called."""
+    return f"{plugin.module}.{plugin.attribute}"
+
+
+def needs(plugin: Plugin) -> list[str]:
+    """What a loss asks for beside logits and labels. (The number of classes is known to everybody.)"""
+    found = ["class counts"] if "class_counts" in plugin.facts else []
+    member = package()[path_of(plugin).removeprefix("lossbench.")].all_members["forward"]
+    if "resample" in [parameter.name for parameter in member.parameters]:
+        terms = any(param.takes_terms for param in plugin.params.values())
+        found.append("Monte-Carlo passes" + (" if a term does" if terms or _of_terms(plugin) else ""))
+    return found
+
+
+def _of_terms(plugin: Plugin) -> bool:
+    """Whether it is a name for a `sum`, whose forward takes `resample` for its terms' sake."""
+    bases = package()[path_of(plugin).removeprefix("lossbench.")].bases
+    return any(str(base).rpartition(".")[2] == "SumLoss" for base in bases)
+
+
+def catalogue() -> str:
+    """The page of all losses, in Markdown."""
+    rows = []
+    for plugin in Registry("loss"):
+        doc = read(plugin)
+        name = f'<a id="{plugin.name}"></a><a href="../reference/api/losses.html#{path_of(plugin)}">{code(plugin.name)}</a>'
+        params = ", ".join(code(_given(param)) for param in plugin.params.values())
+        more = f'<br><small><a href="reference/losses.html#{plugin.name}">parameters</a> {params}</small>' if params else ""
+        wants = [need for need in needs(plugin) if not (_of_terms(plugin) and need.startswith("Monte"))]
+        rows.append(
+            (
+                name.replace("../reference", "reference"),
+                f"{typeset(doc.summary)}{more}",
+                str(typeset(doc.source)),
+                "<br>".join(wants) or "–",
+            )
+        )
+    return _CATALOGUE.format(count=len(rows)) + table(("Loss", "What it is", "Source", "Needs"), rows, "catalogue")
+
+
+def parameters(kind: Kind) -> str:
+    """The page of what every plugin of a kind takes, in Markdown."""
+    _, key = PAGES[kind]
+    parts = [_PARAMETERS[kind]]
+    for plugin in Registry(kind):
+        doc = read(plugin)
+        parts.append(f"## {plugin.name} {{ #{plugin.name} }}\n\n<p>{typeset(doc.summary)}</p>\n")
+        parts += [f'<div class="lb-formula">{formula}</div>\n' for formula in formulas_of(plugin)]
+        wants = list(_wants(plugin))
+        parts.append(
+            f"[Description][{path_of(plugin)}]" + (f" · asks for {', '.join(wants)}" if wants else "") + "\n"
+        )
+        rows = [_row(plugin, param, doc.params.get(param.name, "")) for param in plugin.params.values()]
+        if rows:
+            parts.append(table(("Parameter", "Meaning"), rows, "keys"))
+        values = "".join(f", {_given(param, colon=True)}" for param in plugin.params.values())
+        line = plugin.name if not values else f"{{name: {plugin.name}{values}}}"
+        parts.append(f"```yaml\n{key}:\n  - {line}\n```\n")
+    return "\n".join(parts)
+
+
+def _wants(plugin: Plugin) -> Iterator[str]:
+    if plugin.kind == "loss":
+        yield from needs(plugin)
+    for fact in sorted(plugin.facts):
+        if plugin.kind == "dataset" and fact in _FACTS:
+            yield _FACTS[fact].format(name=plugin.name)
+
+
+def _row(plugin: Plugin, param: Param, meaning: str) -> tuple[str, str]:
+    anchor = f"{plugin.name}.{param.name}"
+    default = "required" if param.required else f"default {code(literal(param.default))}"
+    kind = param.type_name.replace("Literal[", "one of [")
+    name = f'<a id="{anchor}" href="#{anchor}">{code(param.name)}</a><br><small>{code(kind)}<br>{default}</small>'
+    return name, sentence(str(typeset(meaning)))
+
+
+def _given(param: Param, *, colon: bool = False) -> str:
+    if param.required:
+        return f"{param.name}: {_REQUIRED.get(param.name, '...')}" if colon else f"{param.name} (required)"
+    value = literal(param.default)
+    if isinstance(param.default, str) and (value == "" or any(mark in value for mark in "{}[],:#*&!|>'\"%@`")):
+        value = f'"{param.default}"'
+    return f"{param.name}: {value}" if colon else f"{param.name}={value}"
+
+
+#: What stands for a parameter without a default, in an example.
+_REQUIRED = {
+    "terms": "[{name: ce}, {name: dice, weight: 0.5}]",
+    "title": "my_roads",
+    "path": "~/data/roads",
+    "classes": "[road, car, person]",
+}
+
+__all__ = ["PAGES", "catalogue", "needs", "package", "parameters", "parse", "path_of"]
+
+_CATALOGUE = """\
+---
+title: Catalogue of losses
+hide: [toc]
+---
+
+# Catalogue: {count} losses
+
+Each is one file, written from its paper, tested against the [rules](conformance.md) and, where one exists, an
+independent reference; this table is made from the registry, when the site is built. A name leads to its
+description: formula, parameters, when it helps, known traps. How they did on data is for records to say:
+`lossbench leaderboard`, [`lossbench advise`](advise.md).
+
+p is the softmax of the logits, y a pixel's true class, n<sub>c</sub> the labelled training pixels of class c. *Class
+counts* are filled in from the training split; *Monte-Carlo passes* repeat the [head](add-a-backbone.md) of the network
+with other dropout masks.
+
+"""
+
+_PARAMETERS: dict[Kind, str] = {
+    "loss": """\
+---
+title: Losses
+---
+
+# What losses take
+
+A suite's `losses:` names them, alone or in a mapping with parameters; a list of values is a grid, one loss for each
+value. Below are the defaults. `class_counts`, `num_classes` and `ignore_index` are filled in from the dataset. The
+[catalogue](../catalogue.md) has them in one table.
+
+""",
+    "backbone": """\
+---
+title: Backbones
+---
+
+# What backbones take
+
+A suite's `backbones:` names them, alone or in a mapping with parameters; a list of values is a grid. `num_classes` is
+filled in from the dataset. `weights` is `imagenet` (fetched on first use), `none`, or a file, relative to the suite.
+
+""",
+    "dataset": """\
+---
+title: Datasets
+---
+
+# What datasets take
+
+A suite's `datasets:` names them, alone or in a mapping with parameters; a list of values is a grid. Files are looked
+for in a folder of the dataset's name below `--data-root` or the variable `LOSSBENCH_DATA`; `lossbench data get NAME`
+says how to come by them, `lossbench data check NAME` whether they are whole.
+
+""",
+}
