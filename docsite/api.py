@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from docsite.plugins import path_of
-from lossbench.registry import Registry
+from lossbench.registry import Registry, all_registries
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,15 @@ PAGES = (
 )
 
 
+#: A plugin's heading says the name that suites give it, too.
+_OPTIONS = {
+    path_of(plugin): f"\n    options:\n      heading: '{plugin.attribute} ({plugin.name})'\n      toc_label: {plugin.name}"
+    for plugins in all_registries().values()
+    for plugin in plugins
+}
+
+
 def text(page: Page) -> str:
     """The page, in Markdown for mkdocstrings."""
-    entries = "\n\n".join(f"::: {name}" for name in page.objects)
+    entries = "\n\n".join(f"::: {name}{_OPTIONS.get(name, '')}" for name in page.objects)
     return f"---\ntitle: {page.title}\n---\n\n# {page.title}\n\n{page.intro}\n\n{entries}\n"

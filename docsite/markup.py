@@ -24,7 +24,9 @@ def sentence(text: str) -> str:
     text = text.strip()
     if not text:
         return ""
-    first = text if text.startswith(("`", "[")) or text.split()[0].isupper() else text[0].upper() + text[1:]
+    start = text.split()[0]
+    name = not start.isalpha() and not start.rstrip(",:;").isalpha()  # torch.compile, eval_split, <code>...
+    first = text if name else text[0].upper() + text[1:]
     return first if first.endswith((".", "?", "!")) else first + "."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from docsite.markup import code, sentence, table
 from lossbench.cli.common import literal
 from lossbench.registry import Kind, Plugin, Registry
 from lossbench.signatures import Param
-from lossbench.site.docstring import parse, read, typeset
+from lossbench.site.docstring import read, typeset
 from lossbench.site.formulas import formulas_of
 
 ROOT = Path(__file__).parents[1]
@@ -63,15 +64,15 @@ def catalogue() -> str:
     rows = []
     for plugin in Registry("loss"):
         doc = read(plugin)
-        name = f'<a id="{plugin.name}"></a><a href="../reference/api/losses.html#{path_of(plugin)}">{code(plugin.name)}</a>'
+        name = f'<a id="{plugin.name}" href="reference/api/losses.html#{path_of(plugin)}">{code(plugin.name)}</a>'
         params = ", ".join(code(_given(param)) for param in plugin.params.values())
         more = f'<br><small><a href="reference/losses.html#{plugin.name}">parameters</a> {params}</small>' if params else ""
         wants = [need for need in needs(plugin) if not (_of_terms(plugin) and need.startswith("Monte"))]
         rows.append(
             (
-                name.replace("../reference", "reference"),
+                name,
                 f"{typeset(doc.summary)}{more}",
-                str(typeset(doc.source)),
+                sentence(str(typeset(doc.source))),
                 "<br>".join(wants) or "–",
             )
         )
@@ -110,9 +111,19 @@ def _wants(plugin: Plugin) -> Iterator[str]:
 def _row(plugin: Plugin, param: Param, meaning: str) -> tuple[str, str]:
     anchor = f"{plugin.name}.{param.name}"
     default = "required" if param.required else f"default {code(literal(param.default))}"
-    kind = param.type_name.replace("Literal[", "one of [")
-    name = f'<a id="{anchor}" href="#{anchor}">{code(param.name)}</a><br><small>{code(kind)}<br>{default}</small>'
+    name = f'<a id="{anchor}" href="#{anchor}">{code(param.name)}</a><br><small>{_type(param)}<br>{default}</small>'
     return name, sentence(str(typeset(meaning)))
+
+
+def _type(param: Param) -> str:
+    """As a reader says it: the options of a Literal one by one, null for None."""
+    name = param.type_name if param.takes_terms else param.type_name.replace("None", "null")
+    parts = re.split(r"Literal\[(.*?)\]", name)
+    shown = [
+        " or ".join(code(option.strip("'")) for option in part.split(", ")) if place % 2 else part.replace("|", "or")
+        for place, part in enumerate(parts)
+    ]
+    return "".join(shown)
 
 
 def _given(param: Param, *, colon: bool = False) -> str:
@@ -131,8 +142,6 @@ _REQUIRED = {
     "path": "~/data/roads",
     "classes": "[road, car, person]",
 }
-
-__all__ = ["PAGES", "catalogue", "needs", "package", "parameters", "parse", "path_of"]
 
 _CATALOGUE = """\
 ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -118,7 +119,7 @@ def _rows(section: Section) -> list[tuple[str, str]]:
         default = "required" if info.is_required() else _default(info.get_default(call_default_factory=True))
         meaning = sentence(inline(info.description or ""))
         example = f"<pre>{EXAMPLES[anchor]}</pre>"
-        rows.append((f"{name}<br><small>{inline(kind)}<br>{default}</small>", meaning + example))
+        rows.append((f"{name}<br><small>{_linked(kind)}<br>{default}</small>", meaning + example))
     return rows
 
 
@@ -189,18 +190,28 @@ def _bounds(schema: Mapping[str, Any]) -> str:
 
 def _plural(words: str) -> str:
     first, space, rest = words.partition(" ")
-    plural = {"text": "texts", "entry": "entries", "mapping": "mappings", "override": "overrides"}
-    if first in ("integer", "number"):
-        return f"{first}s{space}{rest}"
-    return plural.get(first, first) + space + rest
+    return f"{first}s{space}{rest}" if first in ("integer", "number", "text") else words
 
 
 def _named(model: str) -> str:
+    """A model as a link to its section (see `_linked`), in its plural."""
+    if model in _MAPPINGS:
+        return f"⟦{_MAPPINGS[model]}|mapping⟧"
     return {
-        "ComponentSpec": "entry (below)",
-        "OverrideSpec": "override (below)",
-        "DimensionSpec": "range or list (below)",
-    }.get(model, "mapping (below)")
+        "ComponentSpec": "⟦losses|entries⟧",
+        "OverrideSpec": "⟦overrides|entries⟧",
+        "DimensionSpec": "⟦tune.search|range or list⟧",
+    }[model]
+
+
+_MAPPINGS = {"Protocol": "protocol", "Resources": "resources", "TuneSpec": "tune"} | {
+    model.__name__: f"track.{name}" for name, model in SPECS.items()
+}
+
+
+def _linked(words: str) -> str:
+    """Words of `type_words` as HTML."""
+    return re.sub(r"⟦([^|]+)\|([^⟧]+)⟧", r'<a href="#\1">\2</a>', inline(words))
 
 
 _HEAD = """\

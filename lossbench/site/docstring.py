@@ -14,14 +14,15 @@ from lossbench.plugin import syntax_tree
 from lossbench.registry import Plugin
 
 _SECTION = re.compile(r"(Args|Shapes|Attributes|Raises|Returns|Source|Traps?):\s*(.*)", re.DOTALL)
-_ITEM = re.compile(r"(\w+):\s*(.*)", re.DOTALL)
+_ITEM = re.compile(r"(\w+(?:, \w+)*):\s*(.*)", re.DOTALL)
 _GREEK = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "omega": "ω", "sigma": "σ", "eps": "ε",
+    "alpha": "α", "beta": "β", "gamma": "γ", "omega": "ω", "sigma": "σ", "eps": "ε", "phi": "φ", "tau": "τ", "pi": "π",
+    "Delta": "Δ",
 }  # fmt: skip
 _CODE = re.compile(r"``?([^`]+)``?")
-_POWER = re.compile(r"\^(\w+)")
+_POWER = re.compile(r"\^(?:\{([^{}]*)\}|\(([^()]*)\)|(\w+))")
 _LETTER = re.compile(rf"\b({'|'.join(_GREEK)})(?=_|\b)")
-_BELOW = re.compile(r"(?<![A-Za-z0-9_])([a-zA-Zα-ω])_([a-zA-Z0-9]{1,2})(?![A-Za-z0-9_])")
+_BELOW = re.compile(r"(?<![A-Za-z0-9_])([a-zA-ZΔα-ω]|[A-Z]{2})_([a-zA-Z0-9]{1,2})(?![A-Za-z0-9_])")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _items(text: str) -> dict[str, str]:
     for item in re.split(r"\n(?=\S)", textwrap.dedent(text)):
         match = _ITEM.match(item)
         if match:
-            found[match[1]] = _joined(match[2])
+            found |= dict.fromkeys(match[1].split(", "), _joined(match[2]))
     return found
 
 
@@ -104,7 +105,8 @@ def typeset(text: str) -> Markup:
 
 def _maths(text: str) -> str:
     shown = _LETTER.sub(lambda match: _GREEK[match[1]], str(escape(text)))
-    shown = re.sub(r"\bsum_(\w)\b", r"∑<sub>\1</sub> ", shown)
-    shown = _POWER.sub(r"<sup>\1</sup>", shown)
+    shown = re.sub(r"\*(\w+)\*", r"<em>\1</em>", shown)
+    shown = re.sub(r"\bsum_(?:(\w)\b|\{([^{}]*)\})", lambda match: f"∑<sub>{match[1] or match[2]}</sub> ", shown)
+    shown = _POWER.sub(lambda match: f"<sup>{match[1] or match[2] or match[3]}</sup>", shown)
     shown = _BELOW.sub(r"<i>\1</i><sub>\2</sub>", shown)
     return re.sub(r"(?<=[\s(\[])-(?=[\w<(])", "−", shown)
