@@ -24,18 +24,26 @@ class Docstrings(griffe.Extension):
 
 
 def rewritten(text: str) -> str:
-    """A docstring in which labels are bold paragraphs of their own and `<` is text."""
-    lines, literal = [], False
+    """A docstring in which labels are bold paragraphs of their own and `<` is text, but not in indented code."""
+    lines: list[str] = []
+    code = False
     for line in text.split("\n"):
         indented = line.startswith("    ")
-        literal = (literal and (indented or not line.strip())) or (bool(lines) and lines[-1].rstrip().endswith("::"))
-        found = _LABEL.match(line)
-        if found and not indented:
+        if line.strip():
+            # Items of `Args:` follow it at once; code follows a blank line.
+            code = indented and (code or (len(lines) > 1 and not lines[-1].strip() and not _indented(lines)))
+        found = None if indented else _LABEL.match(line)
+        if found:
             if lines and lines[-1].strip():
                 lines.append("")
-            line = f"**{found[1]}{':' if found[2] == ':' else ''}** " + line[found.end() :]
-        lines.append(line if literal else _escaped(line))
+            line = f"**{found[1]}{found[2].strip()}** " + line[found.end() :]
+        lines.append(line if code else _escaped(line))
     return "\n".join(lines)
+
+
+def _indented(lines: list[str]) -> bool:
+    """Whether the last line that is not blank is indented."""
+    return next((line for line in reversed(lines) if line.strip()), "").startswith("    ")
 
 
 def _escaped(line: str) -> str:

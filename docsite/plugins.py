@@ -46,17 +46,13 @@ def path_of(plugin: Plugin) -> str:
 def needs(plugin: Plugin) -> list[str]:
     """What a loss asks for beside logits and labels. (The number of classes is known to everybody.)"""
     found = ["class counts"] if "class_counts" in plugin.facts else []
-    member = package()[path_of(plugin).removeprefix("lossbench.")].all_members["forward"]
-    if "resample" in [parameter.name for parameter in member.parameters]:
+    source = package()[path_of(plugin).removeprefix("lossbench.")]
+    # A name for a `sum` of certain losses inherits a `resample` that none of them takes.
+    named_sum = any(str(base).rpartition(".")[2] == "SumLoss" for base in source.bases)
+    if "resample" in [parameter.name for parameter in source.all_members["forward"].parameters] and not named_sum:
         terms = any(param.takes_terms for param in plugin.params.values())
-        found.append("Monte-Carlo passes" + (" if a term does" if terms or _of_terms(plugin) else ""))
+        found.append("Monte-Carlo passes" + (" if a term does" if terms else ""))
     return found
-
-
-def _of_terms(plugin: Plugin) -> bool:
-    """Whether it is a name for a `sum`, whose forward takes `resample` for its terms' sake."""
-    bases = package()[path_of(plugin).removeprefix("lossbench.")].bases
-    return any(str(base).rpartition(".")[2] == "SumLoss" for base in bases)
 
 
 def catalogue() -> str:
@@ -67,13 +63,12 @@ def catalogue() -> str:
         name = f'<a id="{plugin.name}" href="reference/api/losses.html#{path_of(plugin)}">{code(plugin.name)}</a>'
         params = ", ".join(code(_given(param)) for param in plugin.params.values())
         more = f'<br><small><a href="reference/losses.html#{plugin.name}">parameters</a> {params}</small>' if params else ""
-        wants = [need for need in needs(plugin) if not (_of_terms(plugin) and need.startswith("Monte"))]
         rows.append(
             (
                 name,
                 f"{typeset(doc.summary)}{more}",
                 sentence(str(typeset(doc.source))),
-                "<br>".join(wants) or "–",
+                "<br>".join(needs(plugin)) or "–",
             )
         )
     return _CATALOGUE.format(count=len(rows)) + table(("Loss", "What it is", "Source", "Needs"), rows, "catalogue")
