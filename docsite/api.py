@@ -87,7 +87,9 @@ PAGES = (
 
 #: A plugin's heading says the name that suites give it, too.
 _OPTIONS = {
-    path_of(plugin): f"\n    options:\n      heading: '{plugin.attribute} ({plugin.name})'\n      toc_label: {plugin.name}"
+    path_of(plugin): "\n".join(
+        ("", "    options:", f"      heading: '{plugin.attribute} ({plugin.name})'", f"      toc_label: {plugin.name}")
+    )
     for plugins in all_registries().values()
     for plugin in plugins
 }

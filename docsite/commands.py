@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from docsite.markup import code, inline, sentence, table
+from docsite.markup import code, inline, table
 from lossbench.cli import typed
 from lossbench.cli.main import SUMMARIES, VERBS, _load
 
@@ -35,9 +35,7 @@ def page() -> str:
     grouped = [name for _, names in GROUPS for name in names]
     groups = [*GROUPS, ("Others", tuple(name for name in known if name not in grouped))]
     parts = [_HEAD]
-    rows = [
-        (f'<a href="#{name}">{code(name)}</a>', inline(SUMMARIES[name])) for _, names in groups for name in names
-    ]
+    rows = [(f'<a href="#{name}">{code(name)}</a>', inline(SUMMARIES[name])) for _, names in groups for name in names]
     parts += [table(("Verb", "What it does"), rows, "verbs"), _EXIT_CODES]
     for title, names in groups:
         if names:
@@ -79,7 +77,7 @@ def _parameters(command: Any, context: Any) -> Iterator[tuple[str, str]]:
         found = re.search(r"\s*\[((?:default|required|x[<>]|\d+<).*)\]$", text)
         facts = f"<br><small>{inline(found[1])}</small>" if found else ""
         names = ", ".join(code(part) for part in names.split(", "))
-        yield names, sentence(inline(text[: found.start()] if found else text)) + facts
+        yield names, inline(text[: found.start()] if found else text) + facts
 
 
 _HEAD = """\
@@ -102,7 +100,7 @@ _EXIT_CODES = """
 | code | means |
 |---|---|
 | 0 | all is well |
-| 1 | some cells failed; of `audit`: some scores cannot be; of `merge`, `verify`, `submit`: some records are not in order; of `check`: some rule fails |
+| 1 | some cells failed; some rule fails (`check`); some scores cannot be (`audit`); some records are not in order (`merge`, `verify`, `submit`) |
 | 2 | wrong usage, or a wrong suite |
 | 3 | the machine lacks something: a package, data, rights |
 | 130 | interrupted |

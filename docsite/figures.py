@@ -132,7 +132,9 @@ def paired(axes: Any, data: Numbers) -> None:
     for place, values in enumerate((reference, ours)):
         left.plot([place] * len(values), values, "o", color=("#4d4d4d", "#0072B2")[place], zorder=2)
         spread = describe(values)
-        left.errorbar(place + (-0.16 if place == 0 else 0.16), spread.mean, spread.sd, fmt="_", capsize=3, color="#222222")
+        left.errorbar(
+            place + (-0.16 if place == 0 else 0.16), spread.mean, spread.sd, fmt="_", capsize=3, color="#222222"
+        )
     left.set_xticks([0, 1], ["ce", "balanced_ce"])
     left.set_xlim(-0.4, 1.4)
     left.set_ylabel("mIoU, %")
@@ -160,7 +162,9 @@ def spread(axes: Any, data: Numbers) -> None:
         left.errorbar(found.mean, place - 0.13, xerr=found.sd, fmt="D", capsize=3, color="#0072B2", markersize=3.5)
         if label != REFERENCE:
             row = data["rows"][label]
-            right.errorbar(row["mean"], place, xerr=row["half_width"], fmt="D", capsize=3, color="#D55E00", markersize=3.5)
+            right.errorbar(
+                row["mean"], place, xerr=row["half_width"], fmt="D", capsize=3, color="#D55E00", markersize=3.5
+            )
     for axis in axes:
         axis.set_ylim(-0.6, len(labels) - 0.4)
         axis.grid(visible=False, axis="y")
@@ -178,9 +182,7 @@ def coverage(axis: Any, data: Numbers) -> None:
     """What 95 % means."""
     for place, (mean, half) in enumerate(data["coverage"]):
         misses = abs(mean - 1) > half
-        axis.errorbar(
-            place, mean, half, fmt="o", markersize=2, linewidth=0.9, color="#D55E00" if misses else "#888888"
-        )
+        axis.errorbar(place, mean, half, fmt="o", markersize=2, linewidth=0.9, color="#D55E00" if misses else "#888888")
     axis.axhline(1, color="#222222", linewidth=0.8)
     axis.annotate("the truth", (_SIMULATED - 0.2, 1.05), fontsize=7, ha="left", va="bottom")
     axis.set_xlim(-1, _SIMULATED + 7)
@@ -213,7 +215,9 @@ def equivalence_(axis: Any, data: Numbers) -> None:
     for place, label in enumerate(shown):
         row = data["rows"][label]
         axis.errorbar(row["mean"], place + 0.1, xerr=row["half_width"], fmt="none", capsize=2, color="#bbbbbb")
-        axis.errorbar(row["mean"], place - 0.1, xerr=row["half_width_90"], fmt="D", capsize=3, color="#0072B2", markersize=4)
+        axis.errorbar(
+            row["mean"], place - 0.1, xerr=row["half_width_90"], fmt="D", capsize=3, color="#0072B2", markersize=4
+        )
         axis.annotate(row["verdict"], (2.08, place), fontsize=8, va="center")
     axis.set_yticks(range(len(shown)), [_short(label) for label in shown])
     axis.set_ylim(-0.6, len(shown) - 0.3)
@@ -258,7 +262,14 @@ def bootstrap(axis: Any, data: Numbers) -> None:
     axis.axvline(0, color="#222222", linewidth=0.8)
     top = max(found["images"])
     axis.plot([found["low"], found["high"]], [-0.05 * top] * 2, color="#0072B2", linewidth=3, solid_capstyle="butt")
-    axis.annotate("95 % interval", (found["high"], -0.05 * top), xytext=(4, 0), textcoords="offset points", fontsize=7, va="center")
+    axis.annotate(
+        "95 % interval",
+        (found["high"], -0.05 * top),
+        xytext=(4, 0),
+        textcoords="offset points",
+        fontsize=7,
+        va="center",
+    )
     axis.set_ylim(-0.1 * top, 1.05 * top)
     axis.set_xlim(-0.1, edges[-1] + 0.35)
     axis.set_yticks([])

@@ -19,7 +19,7 @@ _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((\.\./[^)\s]+)\)")
 
 
 def on_config(config: Any) -> Any:
-    """A link to the leaderboards, where these are published beside the documentation (see .github/workflows/docs.yml)."""
+    """A link to the leaderboards, where they are published beside the documentation (.github/workflows/docs.yml)."""
     if config.extra.get("leaderboards") and config.site_url:
         config.nav.append({"Leaderboards": config.site_url.rstrip("/") + "/leaderboards/index.html"})
     return config

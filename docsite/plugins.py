@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import griffe
 
@@ -62,7 +63,11 @@ def catalogue() -> str:
         doc = read(plugin)
         name = f'<a id="{plugin.name}" href="reference/api/losses.html#{path_of(plugin)}">{code(plugin.name)}</a>'
         params = ", ".join(code(_given(param)) for param in plugin.params.values())
-        more = f'<br><small><a href="reference/losses.html#{plugin.name}">parameters</a> {params}</small>' if params else ""
+        more = (
+            f'<br><small><a href="reference/losses.html#{plugin.name}">parameters</a> {params}</small>'
+            if params
+            else ""
+        )
         rows.append(
             (
                 name,
@@ -83,9 +88,7 @@ def parameters(kind: Kind) -> str:
         parts.append(f"## {plugin.name} {{ #{plugin.name} }}\n\n<p>{typeset(doc.summary)}</p>\n")
         parts += [f'<div class="lb-formula">{formula}</div>\n' for formula in formulas_of(plugin)]
         wants = list(_wants(plugin))
-        parts.append(
-            f"[Description][{path_of(plugin)}]" + (f" · asks for {', '.join(wants)}" if wants else "") + "\n"
-        )
+        parts.append(f"[Description][{path_of(plugin)}]" + (f" · asks for {', '.join(wants)}" if wants else "") + "\n")
         rows = [_row(plugin, param, doc.params.get(param.name, "")) for param in plugin.params.values()]
         if rows:
             parts.append(table(("Parameter", "Meaning"), rows, "keys"))
@@ -106,19 +109,26 @@ def _wants(plugin: Plugin) -> Iterator[str]:
 def _row(plugin: Plugin, param: Param, meaning: str) -> tuple[str, str]:
     anchor = f"{plugin.name}.{param.name}"
     default = "required" if param.required else f"default {code(literal(param.default))}"
-    name = f'<a id="{anchor}" href="#{anchor}">{code(param.name)}</a><br><small>{_type(param)}<br>{default}</small>'
+    kind = param.type_name if param.takes_terms else type_words(param.annotation)
+    name = f'<a id="{anchor}" href="#{anchor}">{code(param.name)}</a><br><small>{kind}<br>{default}</small>'
     return name, sentence(str(typeset(meaning)))
 
 
-def _type(param: Param) -> str:
-    """As a reader says it: the options of a Literal one by one, null for None."""
-    name = param.type_name if param.takes_terms else param.type_name.replace("None", "null")
-    parts = re.split(r"Literal\[(.*?)\]", name)
-    shown = [
-        " or ".join(code(option.strip("'")) for option in part.split(", ")) if place % 2 else part.replace("|", "or")
-        for place, part in enumerate(parts)
-    ]
-    return "".join(shown)
+_WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path", NoneType: "null"}
+
+
+def type_words(annotation: Any) -> str:
+    """A type as a reader of a suite says it, as HTML: `number or null`, `a or b`, `list of text`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(code(str(argument)) for argument in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(map(type_words, arguments))
+    if origin is list:
+        return f"list of {type_words(arguments[0])}"
+    if origin is dict:
+        return f"mapping of {type_words(arguments[0])} to {type_words(arguments[1])}"
+    return _WORDS.get(annotation, str(getattr(annotation, "__name__", annotation)))
 
 
 def _given(param: Param, *, colon: bool = False) -> str:

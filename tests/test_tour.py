@@ -15,11 +15,20 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
 
 
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def first_words(line: str) -> tuple[str, ...]:
+    """What of a line of output does not hang on the machine: the first two words of three letters or more."""
+    return tuple(re.findall(r"[A-Za-z_]{3,}", line)[:2])
+
+
 def script() -> str:
     """The blocks of the page one after the other; the shell stops at the first that fails."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == len(re.findall(r"^```\w", PAGE, re.MULTILINE)), "every block of the tour is run"
-    return "\n".join(["set -eu", *blocks])
+    found = blocks("bash")
+    assert len(found) + len(blocks("text")) == len(re.findall(r"^```\w", PAGE, re.MULTILINE)), "every block is run"
+    return "\n".join(["set -eu", *found])
 
 
 def installed_packages(folder: Path) -> Path:
@@ -65,6 +74,10 @@ def test_the_tour_runs_as_printed(tmp_path: Path) -> None:
     assert "Successfully installed lossbench-" in done.stdout
     for said in ("lovasz_softmax minus ce", "site/index.html", "17 of 19 rules pass", "loss card"):
         assert said in done.stdout
+    printed = {first_words(line) for line in done.stdout.splitlines()}
+    for block in blocks("text"):
+        for line in block.splitlines():
+            assert first_words(line) in printed | {()}, line
     # Of the second suite, only the new loss trained.
     assert "9 cells, 6 done before, 3 to run" in done.stderr
     assert done.stdout.rstrip().count("\nmy_loss ") >= 1

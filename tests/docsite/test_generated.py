@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -52,7 +53,6 @@ def test_every_key_has_one_example_that_its_model_accepts(tmp_path):
     assert set(EXAMPLES) == {section.anchor(key) for section, key in KEYS}
     file = tmp_path / "example.yaml"
     for section, key in KEYS:
-        info = section.model.model_fields[key]
         file.write_text(EXAMPLES[section.anchor(key)])
         data = read_yaml(file).data
         assert list(data) == [key]
@@ -67,6 +67,12 @@ def test_types_are_told_in_words():
     assert suitekeys.type_words(schema["flip"], {}) == "number in [0, 1]"
     assert suitekeys.type_words(schema["amp"], {}) == "`none` or `bf16` or `fp16`"
     assert suitekeys.type_words(schema["clip_grad_norm"], {}) == "number > 0"
+
+
+def test_types_of_parameters_are_told_in_words():
+    assert plugins.type_words(float | None) == "number or null"
+    assert plugins.type_words(Literal["a", "b"]) == "<code>a</code> or <code>b</code>"
+    assert plugins.type_words(list[str] | dict[str, int]) == "list of text or mapping of text to integer"
 
 
 # --- the command line ---
@@ -151,7 +157,9 @@ def test_nothing_heavy_is_imported():
 
 
 def test_labels_of_docstrings_become_paragraphs_and_comparisons_no_tags():
-    text = "Focal loss.\n\nSource: Lin 2017.\nTraps: p<q and `a<b`.\n\nArgs:\n    gamma: x<y.\n\nShapes: (N, C) -> scalar."
+    text = (
+        "Focal loss.\n\nSource: Lin 2017.\nTraps: p<q and `a<b`.\n\nArgs:\n    gamma: x<y.\n\nShapes: (N, C) -> scalar."
+    )
     made = docstrings.rewritten(text)
     assert "**Source:** Lin 2017.\n\n**Traps:** p&lt;q and `a<b`." in made
     assert "    gamma: x&lt;y." in made

@@ -1,0 +1,104 @@
+"""The built site: `mkdocs build --strict` passes, every link leads somewhere, nothing comes from another server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from lossbench.cli.main import VERBS
+from lossbench.registry import KINDS, Registry
+
+pytest.importorskip("material", reason="pip install 'lossbench[docs]'")
+pytest.importorskip("mkdocstrings", reason="pip install 'lossbench[docs]'")
+
+from docsite import plugins, suitekeys
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docsite")]
+
+
+class Page(HTMLParser):
+    """The ids, links and sources of a page, and the text of its headings."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.sources: list[str] = []
+        self.pictures_without_text = 0
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.ids |= {given[name] for name in ("id", "name") if given.get(name)}
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        if tag in ("script", "img", "iframe") and "src" in given:
+            self.sources.append(given["src"])
+        if tag == "link" and given.get("rel") in ("stylesheet", "icon", "preload", "preconnect"):
+            self.sources.append(given["href"])
+        self.pictures_without_text += tag == "img" and not given.get("alt")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Page | None]:
+    """{path: page, or None for another file} of the site, built as .ci/run builds it."""
+    folder = tmp_path_factory.mktemp("site")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("LOSSBENCH_")}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=plain | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {file.relative_to(folder).as_posix(): Page(file) if file.suffix == ".html" else None for file in files}
+
+
+def pages(site: dict[str, Page | None]) -> dict[str, Page]:
+    return {path: page for path, page in site.items() if page is not None and path != "404.html"}
+
+
+def test_every_link_leads_to_a_page_and_a_place_on_it(site: dict[str, Page | None]) -> None:
+    """MkDocs looks at the links of Markdown alone; this at those of generated tables, too."""
+    broken = []
+    for path, page in pages(site).items():
+        for link in page.links + page.sources:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            place = Path(os.path.normpath(Path(path).parent / unquote(parts.path))).as_posix() if parts.path else path
+            target = site.get(place)
+            missing = target is not None and parts.fragment and unquote(parts.fragment) not in target.ids
+            if place not in site or missing:
+                broken.append(f"{path}: {link}")
+    assert not broken
+
+
+def test_nothing_comes_from_another_server(site: dict[str, Page | None]) -> None:
+    assert len(pages(site)) > 30
+    for path, page in pages(site).items():
+        assert not [source for source in page.sources if urlsplit(source).netloc], path
+
+
+def test_every_picture_says_in_words_what_it_shows(site: dict[str, Page | None]) -> None:
+    for path, page in pages(site).items():
+        assert not page.pictures_without_text, path
+
+
+def test_every_key_verb_and_plugin_is_in_the_built_reference(site: dict[str, Page | None]) -> None:
+    assert {section.anchor(key) for section in suitekeys.SECTIONS for key in section.fields} <= site[
+        "reference/suite.html"
+    ].ids
+    assert {name for name, _ in VERBS} <= site["reference/cli.html"].ids
+    for kind in KINDS:
+        name, _ = plugins.PAGES[kind]
+        for plugin in Registry(kind):
+            assert plugin.name in site[f"reference/{name}.html"].ids
+            assert plugins.path_of(plugin) in site[f"reference/api/{name}.html"].ids
+    assert {plugin.name for plugin in Registry("loss")} <= site["catalogue.html"].ids
