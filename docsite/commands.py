@@ -94,14 +94,18 @@ verb, shows the traceback of an error. Records lie in `results/`, or where `--re
 
 """
 
-_EXIT_CODES = """
-## Exit codes { #exit-codes }
-
-| code | means |
-|---|---|
-| 0 | all is well |
-| 1 | some cells failed; some rule fails (`check`); some scores cannot be (`audit`); some records are not in order (`merge`, `verify`, `submit`) |
-| 2 | wrong usage, or a wrong suite |
-| 3 | the machine lacks something: a package, data, rights |
-| 130 | interrupted |
-"""
+_EXIT_CODES = "\n## Exit codes { #exit-codes }\n\n" + table(
+    ("Code", "Means"),
+    (
+        ("0", "all is well"),
+        (
+            "1",
+            "some cells failed; some rule fails (<code>check</code>); some scores cannot be (<code>audit</code>); "
+            "some records are not in order (<code>merge</code>, <code>verify</code>, <code>submit</code>)",
+        ),
+        ("2", "wrong usage, or a wrong suite"),
+        ("3", "the machine lacks something: a package, data, rights"),
+        ("130", "interrupted"),
+    ),
+    "codes",
+)

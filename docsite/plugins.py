@@ -135,6 +135,8 @@ def _given(param: Param, *, colon: bool = False) -> str:
     if param.required:
         return f"{param.name}: {_REQUIRED.get(param.name, '...')}" if colon else f"{param.name} (required)"
     value = literal(param.default)
+    if isinstance(param.default, float) and not colon:
+        value = f"{param.default:.7g}"  # 4/3
     if isinstance(param.default, str) and (value == "" or any(mark in value for mark in "{}[],:#*&!|>'\"%@`")):
         value = f'"{param.default}"'
     return f"{param.name}: {value}" if colon else f"{param.name}={value}"

@@ -134,7 +134,7 @@ def _default(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return str(value) if isinstance(value, str) else json.dumps(value)
 
 
 def type_words(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
