@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,12 @@ def test_editors_read_the_numbers_of_shipped_suites_alike(file):
     """40_000 is lossbench's own: to YAML 1.2, and so to editors, it is text."""
     lines = [line.partition("#")[0] for line in file.read_text().splitlines()]
     assert not [line for line in lines if "_" in line.partition(": ")[2].strip() and line.strip()[-1].isdigit()]
+
+
+def test_the_suite_of_the_page_is_right():
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "editor.md").read_text(), flags=re.DOTALL)
+    assert block.startswith("# yaml-language-server: $schema=suite.schema.json\n")
+    assert VALIDATOR.is_valid(parsed(block))
 
 
 RIGHT = [
