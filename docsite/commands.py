@@ -18,7 +18,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Read results", ("leaderboard", "compare", "ranks", "tuning", "diagnostics", "advise")),
     ("Publish", ("report", "figure")),
     ("Records of others", ("merge", "verify", "submit", "audit")),
-    ("Plugins and data", ("list", "show", "new", "check", "data")),
+    ("Plugins and data", ("list", "show", "new", "check", "data", "schema")),
 )
 
 

@@ -12,9 +12,10 @@ import griffe
 
 from docsite.markup import code, sentence, table
 from lossbench.cli.common import literal
+from lossbench.docstring import read
 from lossbench.registry import Kind, Plugin, Registry
 from lossbench.signatures import Param
-from lossbench.site.docstring import read, typeset
+from lossbench.site.docstring import typeset
 from lossbench.site.formulas import formulas_of
 
 ROOT = Path(__file__).parents[1]

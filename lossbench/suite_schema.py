@@ -135,10 +135,10 @@ def _distinct(values: list[int]) -> list[int]:
 
 
 _Components = Annotated[list[ComponentSpec], Field(min_length=1)]
+_SeedList = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
 _Seeds = Annotated[
-    list[Annotated[int, Field(ge=0, lt=2**32)]],
-    Field(min_length=1),
-    BeforeValidator(_seeds),
+    _SeedList,
+    BeforeValidator(_seeds, json_schema_input_type=Annotated[int, Field(ge=1, le=_MAX_SEEDS)] | _SeedList),
     AfterValidator(_distinct),
 ]
 

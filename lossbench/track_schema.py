@@ -47,4 +47,5 @@ def _listed(value: Any) -> Any:
     return [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
 
 
-TrackSpecs = Annotated[list[TrackSpec], BeforeValidator(_listed)]
+_Entry = Literal["tensorboard", "mlflow", "wandb"] | TrackSpec
+TrackSpecs = Annotated[list[TrackSpec], BeforeValidator(_listed, json_schema_input_type=_Entry | list[_Entry])]

@@ -10,6 +10,7 @@ STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 #: The first training seed of trials: a count of seeds in a suite never reaches it.
 FIRST_SEED = 1000
+_MAX_SEEDS = 100
 
 
 class DimensionSpec(BaseModel):
@@ -45,9 +46,16 @@ class DimensionSpec(BaseModel):
 
 def _seeds(value: Any) -> Any:
     """A bare number is how many."""
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 100:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_SEEDS:
         return list(range(FIRST_SEED, FIRST_SEED + value))
     return value
+
+
+_SeedList = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
+_Seeds = Annotated[
+    _SeedList,
+    BeforeValidator(_seeds, json_schema_input_type=Annotated[int, Field(ge=1, le=_MAX_SEEDS)] | _SeedList),
+]
 
 
 class TuneSpec(BaseModel):
@@ -68,7 +76,7 @@ class TuneSpec(BaseModel):
         default={}, description="parameters of a loss that are searched as well, by the loss's name"
     )
     seed: Annotated[int, Field(ge=0)] = Field(default=0, description="seed of the search")
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), BeforeValidator(_seeds)] = Field(
+    seeds: _Seeds = Field(
         default=[FIRST_SEED],
         description="training seeds of each trial, none of those of the suite; a number is how many (from 1000 on)",
     )
