@@ -52,3 +52,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return f"[{label}]({config.repo_url.rstrip('/')}/blob/main/{place})"
 
     return _LINK.sub(outside, markdown)
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Material's search is a dialog without a name."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')

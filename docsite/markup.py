@@ -32,7 +32,7 @@ def sentence(text: str) -> str:
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str) -> str:
     """An HTML table of cells that are HTML; without blank lines, so that Markdown leaves it alone."""
-    lines = [f'<div class="lb-scroll"><table class="lb-{kind}">', "<thead><tr>"]
+    lines = [f'<div class="lb-scroll" tabindex="0"><table class="lb-{kind}">', "<thead><tr>"]
     lines += [f'<th scope="col">{cell}</th>' for cell in head]
     lines.append("</tr></thead><tbody>")
     for row in rows:

@@ -87,7 +87,7 @@ def parameters(kind: Kind) -> str:
     for plugin in Registry(kind):
         doc = read(plugin)
         parts.append(f"## {plugin.name} {{ #{plugin.name} }}\n\n<p>{typeset(doc.summary)}</p>\n")
-        parts += [f'<div class="lb-formula">{formula}</div>\n' for formula in formulas_of(plugin)]
+        parts += [f'<div class="lb-formula" tabindex="0">{formula}</div>\n' for formula in formulas_of(plugin)]
         wants = list(_wants(plugin))
         parts.append(f"[Description][{path_of(plugin)}]" + (f" · asks for {', '.join(wants)}" if wants else "") + "\n")
         rows = [_row(plugin, param, doc.params.get(param.name, "")) for param in plugin.params.values()]

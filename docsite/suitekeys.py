@@ -114,13 +114,17 @@ def _rows(section: Section) -> list[tuple[str, str]]:
     rows = []
     for key, info in section.fields.items():
         anchor = section.anchor(key)
-        kind = type_words(schema["properties"][key], schema.get("$defs", {}))
+        kind = _SAID.get(anchor) or type_words(schema["properties"][key], schema.get("$defs", {}))
         name = f'<a id="{anchor}" href="#{anchor}">{code(key)}</a>'
         default = "required" if info.is_required() else _default(info.get_default(call_default_factory=True))
         meaning = sentence(inline(info.description or ""))
         example = f"<pre>{EXAMPLES[anchor]}</pre>"
         rows.append((f"{name}<br><small>{_linked(kind)}<br>{default}</small>", meaning + example))
     return rows
+
+
+#: Types that are shorter said than derived.
+_SAID = {"track": "a name, a mapping (⟦track.tensorboard|below⟧), or a list of them"}
 
 
 def _default(value: Any) -> str:
@@ -161,7 +165,7 @@ def type_words(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
             inner = f" to {type_words(values, defs)}" if isinstance(values, dict) and values else ""
             return f"mapping{' of names' + inner if inner else ''}"
         case "integer" | "number" as name:
-            return name + _bounds(schema)
+            return f"{name}{_bounds(schema)}"
         case "boolean":
             return "`true` or `false`"
         case "string":
@@ -225,6 +229,7 @@ A suite is a YAML file that names datasets, backbones, losses and seeds; every c
 `lossbench run FILE` runs the cells that have no record yet. `lossbench plan FILE` shows them first. Unknown keys, keys
 given twice and values of another type are errors with file and line.
 
-This page is made from the models that read a suite, when the site is built.
+This page is made from the models that read a suite, when the site is built. [Editors](../editor.md) complete and check
+the same keys as you type.
 
 """

@@ -118,7 +118,8 @@ def test_the_source_archive_has_no_records_and_no_data(tmp_path):
         names = {name.partition("/")[2] for name in archive.getnames()}
     tops = {name.partition("/")[0] for name in names}
     assert tops == {
-        "lossbench", "suites", "tests", "docs", "examples", "benchmarks", ".ci", ".github", ".gitignore",
+        "lossbench", "suites", "tests", "docs", "docsite", "examples", "benchmarks", ".ci", ".github", ".gitignore",
+        "mkdocs.yml",
         "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "PKG-INFO",
     }  # fmt: skip
     assert not [name for name in names if name.endswith((".pyc", ".npz", ".pt", ".safetensors", ".zip", ".jpg"))]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -19,7 +17,6 @@ pytest.importorskip("mkdocstrings", reason="pip install 'lossbench[docs]'")
 
 from docsite import plugins, suitekeys
 
-ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docsite")]
 
 
@@ -47,17 +44,10 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Page | None]:
-    """{path: page, or None for another file} of the site, built as .ci/run builds it."""
-    folder = tmp_path_factory.mktemp("site")
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("LOSSBENCH_")}
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    done = subprocess.run(
-        command, cwd=ROOT, env=plain | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    return {file.relative_to(folder).as_posix(): Page(file) if file.suffix == ".html" else None for file in files}
+def site(built: Path) -> dict[str, Page | None]:
+    """{path: page, or None for another file} of the site."""
+    files = [file for file in built.rglob("*") if file.is_file()]
+    return {file.relative_to(built).as_posix(): Page(file) if file.suffix == ".html" else None for file in files}
 
 
 def pages(site: dict[str, Page | None]) -> dict[str, Page]:
