@@ -114,7 +114,7 @@ def _rows(section: Section) -> list[tuple[str, str]]:
     rows = []
     for key, info in section.fields.items():
         anchor = section.anchor(key)
-        kind = _SAID.get(anchor) or type_words(schema["properties"][key], schema.get("$defs", {}))
+        kind = _SAID.get(anchor) or type_words(schema["properties"][key])
         name = f'<a id="{anchor}" href="#{anchor}">{code(key)}</a>'
         default = "required" if info.is_required() else _default(info.get_default(call_default_factory=True))
         meaning = sentence(inline(info.description or ""))
@@ -141,16 +141,14 @@ def _plain(value: Any) -> str:
     return str(value) if isinstance(value, str) else json.dumps(value)
 
 
-def type_words(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+def type_words(schema: Mapping[str, Any]) -> str:
     """A JSON Schema in a reader's words: `integer > 0`, `list of 2 numbers > 0`, `sgd or adamw`."""
     if "$ref" in schema:
         return _named(schema["$ref"].rpartition("/")[2])
-    if "allOf" in schema and len(schema["allOf"]) == 1:
-        return type_words(schema["allOf"][0], defs)
     for options in ("anyOf", "oneOf"):
         if options in schema:
             wanted = [option for option in schema[options] if option.get("type") != "null"]
-            return " or ".join(dict.fromkeys(type_words(option, defs) for option in wanted))
+            return " or ".join(dict.fromkeys(type_words(option) for option in wanted))
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
@@ -159,10 +157,10 @@ def type_words(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
         case "array":
             low, high = schema.get("minItems"), schema.get("maxItems")
             count = f"{low} " if low and low == high else ""
-            return f"list of {count}{_plural(type_words(schema.get('items', {}), defs))}"
+            return f"list of {count}{_plural(type_words(schema.get('items', {})))}"
         case "object":
             values = schema.get("additionalProperties")
-            inner = f" to {type_words(values, defs)}" if isinstance(values, dict) and values else ""
+            inner = f" to {type_words(values)}" if isinstance(values, dict) and values else ""
             return f"mapping{' of names' + inner if inner else ''}"
         case "integer" | "number" as name:
             return f"{name}{_bounds(schema)}"

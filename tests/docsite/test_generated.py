@@ -62,11 +62,11 @@ def test_every_key_has_one_example_that_its_model_accepts(tmp_path):
 
 def test_types_are_told_in_words():
     schema = Protocol.model_json_schema()["properties"]
-    assert suitekeys.type_words(schema["iterations"], {}) == "integer > 0"
-    assert suitekeys.type_words(schema["crop"], {}) == "list of 2 integers > 0"
-    assert suitekeys.type_words(schema["flip"], {}) == "number in [0, 1]"
-    assert suitekeys.type_words(schema["amp"], {}) == "`none` or `bf16` or `fp16`"
-    assert suitekeys.type_words(schema["clip_grad_norm"], {}) == "number > 0"
+    assert suitekeys.type_words(schema["iterations"]) == "integer > 0"
+    assert suitekeys.type_words(schema["crop"]) == "list of 2 integers > 0"
+    assert suitekeys.type_words(schema["flip"]) == "number in [0, 1]"
+    assert suitekeys.type_words(schema["amp"]) == "`none` or `bf16` or `fp16`"
+    assert suitekeys.type_words(schema["clip_grad_norm"]) == "number > 0"
 
 
 def test_types_of_parameters_are_told_in_words():

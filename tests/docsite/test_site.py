@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -15,7 +16,9 @@ from lossbench.registry import KINDS, Registry
 pytest.importorskip("material", reason="pip install 'lossbench[docs]'")
 pytest.importorskip("mkdocstrings", reason="pip install 'lossbench[docs]'")
 
-from docsite import plugins, suitekeys
+from mkdocs.config.defaults import MkDocsConfig
+
+from docsite import hooks, plugins, suitekeys
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docsite")]
 
@@ -92,3 +95,23 @@ def test_every_key_verb_and_plugin_is_in_the_built_reference(site: dict[str, Pag
             assert plugin.name in site[f"reference/{name}.html"].ids
             assert plugins.path_of(plugin) in site[f"reference/api/{name}.html"].ids
     assert {plugin.name for plugin in Registry("loss")} <= site["catalogue.html"].ids
+
+
+def test_links_out_of_the_folder_lead_to_the_repository_where_that_is_known() -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="add.md"))
+    text = "[a](../examples/third_party) [b](other.md) [c](../docs/tour.md) [d](../nowhere.md)"
+    config = MkDocsConfig()
+    config.repo_url = ""
+    kept = "[b](other.md) [c](../docs/tour.md) [d](../nowhere.md)"
+    assert hooks.on_page_markdown(text, page, config, None) == f"a {kept}"
+    config.repo_url = "https://example.org/lossbench/"
+    made = hooks.on_page_markdown(text, page, config, None)
+    assert made == f"[a](https://example.org/lossbench/blob/main/examples/third_party) {kept}"
+
+
+def test_the_menu_leads_to_the_leaderboards_where_they_are_published() -> None:
+    config = MkDocsConfig()
+    config.site_url, config.nav, config.extra = "https://example.org/lossbench/", [], {"leaderboards": "yes"}
+    assert hooks.on_config(config).nav == [{"Leaderboards": "https://example.org/lossbench/leaderboards/index.html"}]
+    config.nav, config.site_url = [], ""
+    assert hooks.on_config(config).nav == []
