@@ -19,9 +19,12 @@ _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((\.\./[^)\s]+)\)")
 
 
 def on_config(config: Any) -> Any:
-    """A link to the leaderboards, where they are published beside the documentation (.github/workflows/docs.yml)."""
+    """Links to the leaderboards and to the repository, where these are known (.github/workflows/docs.yml)."""
     if config.extra.get("leaderboards") and config.site_url:
         config.nav.append({"Leaderboards": config.site_url.rstrip("/") + "/leaderboards/index.html"})
+    if config.extra.get("repository"):
+        link = {"icon": "fontawesome/brands/git-alt", "link": config.extra["repository"], "name": "Repository"}
+        config.extra["social"] = [link]
     return config
 
 
@@ -47,9 +50,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         place = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page.file.src_uri), target.split("#")[0]))
         if place.startswith("docs/") or not (ROOT / place).exists():
             return match[0]
-        if not config.repo_url:
-            return label
-        return f"[{label}]({config.repo_url.rstrip('/')}/blob/main/{place})"
+        repository = config.extra.get("repository")
+        return f"[{label}]({repository.rstrip('/')}/blob/main/{place})" if repository else label
 
     return _LINK.sub(outside, markdown)
 

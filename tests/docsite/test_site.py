@@ -101,10 +101,10 @@ def test_links_out_of_the_folder_lead_to_the_repository_where_that_is_known() ->
     page = SimpleNamespace(file=SimpleNamespace(src_uri="add.md"))
     text = "[a](../examples/third_party) [b](other.md) [c](../docs/tour.md) [d](../nowhere.md)"
     config = MkDocsConfig()
-    config.repo_url = ""
+    config.extra = {}
     kept = "[b](other.md) [c](../docs/tour.md) [d](../nowhere.md)"
     assert hooks.on_page_markdown(text, page, config, None) == f"a {kept}"
-    config.repo_url = "https://example.org/lossbench/"
+    config.extra = {"repository": "https://example.org/lossbench/"}
     made = hooks.on_page_markdown(text, page, config, None)
     assert made == f"[a](https://example.org/lossbench/blob/main/examples/third_party) {kept}"
 
