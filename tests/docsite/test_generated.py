@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("griffe", reason="pip install 'lossbench[docs]'")
 
-from docsite import api, commands, docstrings, figures, plugins, suitekeys
+from docsite import api, commands, docstrings, figures, measured, plugins, suitekeys
 from docsite.examples import EXAMPLES
 from docsite.markup import inline, sentence
 from lossbench.cli.main import VERBS
@@ -186,11 +186,11 @@ def test_text_becomes_html():
 def test_the_figures_are_what_the_records_say():
     """Redraw with `python -m docsite.figures`, and look at what changed."""
     stored = json.loads((figures.FOLDER / "reading.json").read_text(encoding="utf-8"))
-    now = json.loads(json.dumps(figures.numbers()))
+    now = json.loads(json.dumps(measured.numbers()))
     assert now["records"] == stored["records"]
     assert _flat(now) == pytest.approx(_flat(stored), rel=1e-6, abs=1e-9)
     for name in figures.FIGURES:
-        assert f"Numbers: {figures.digest(stored)}." in (figures.FOLDER / f"{name}.svg").read_text(encoding="utf-8")
+        assert f"Numbers: {measured.digest(stored)}." in (figures.FOLDER / f"{name}.svg").read_text(encoding="utf-8")
 
 
 def _flat(data, path=""):
@@ -205,7 +205,7 @@ def test_every_figure_of_the_page_is_drawn_and_every_number_quoted_is_one_of_the
     text = (ROOT / "docs" / "reading.md").read_text(encoding="utf-8")
     for name in figures.FIGURES:
         assert f"](figures/{name}.svg)" in text
-    data = figures.numbers()
+    data = measured.numbers()
     for n, words in (("3", "3 seeds see {} points"), ("6", "6 see {}"), ("12", "12 see {}")):
         assert words.replace(" points", "").format(f"{data['detectable'][n]:.2f}") in " ".join(text.split())
     misses = sum(abs(mean - 1) > half for mean, half in data["coverage"])
