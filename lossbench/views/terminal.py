@@ -221,7 +221,8 @@ def _folded(cell: Text, room: int) -> Text:
     if not bracket or cell.cell_len <= room + 1:
         return cell
     rest, _, marks = rest.rstrip().rpartition(" ") if rest.rstrip()[-1] in "!~" else (rest, "", "")
-    words = [word.replace("=", "=\n", 1) if len(word) > room else word for word in f"({rest}".split(" ")]
+    words = f"({rest}".split(" ")
+    words = [word.replace("=", "=\n", 1) if word.find("=") < room < len(word) else word for word in words]
     return Text("\n".join([f"{head} {marks}".rstrip(), " ".join(words)]), style=cell.style)
 
 
