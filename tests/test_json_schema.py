@@ -53,7 +53,7 @@ def loads(folder: Path, **keys: Any) -> bool:
     try:
         load_suite(file)
     except ConfigError as error:
-        return "no such file" in error.message
+        return all("no such file" in line for line in error.message.splitlines())
     return True
 
 
