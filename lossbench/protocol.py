@@ -32,31 +32,39 @@ class Protocol(BaseModel):
         default=[512, 1024], description="training crop [height, width] in pixels"
     )
     scale: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)] = Field(
-        default=[0.5, 2.0], description="random scale range, drawn log-uniformly"
+        default=[0.5, 2.0], description="[lowest, highest] factor of the random scaling before the crop, log-uniform"
     )
     flip: Fraction = Field(default=0.5, description="probability of a horizontal flip")
     jitter: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.0,
         description="strength of brightness, contrast and saturation jitter (0: off; 0.5: factors in [0.5, 1.5])",
     )
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0)] = Field(default=0.01, description="peak learning rate")
+    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="SGD with momentum, or AdamW")
+    lr: Annotated[float, Field(gt=0)] = Field(default=0.01, description="peak learning rate, of the encoder")
     momentum: Fraction = Field(default=0.9, description="SGD momentum (ignored by AdamW)")
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=5e-4, description="weight decay of all parameters (L2 in SGD, decoupled in AdamW)"
+    )
     head_lr_factor: Annotated[float, Field(gt=0)] = Field(
         default=1.0, description="learning-rate factor of all parameters outside the encoder"
     )
-    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    schedule: Literal["poly", "cosine", "constant"] = Field(
+        default="poly", description="learning rate over the steps: from lr to min_lr (poly, cosine), or lr throughout"
+    )
     power: Annotated[float, Field(gt=0)] = Field(default=0.9, description="exponent of the poly schedule")
-    min_lr: Annotated[float, Field(ge=0)] = Field(default=1e-4, description="floor of the schedule")
-    warmup: Annotated[int, Field(ge=0)] = Field(default=0, description="steps of linear warm-up")
+    min_lr: Annotated[float, Field(ge=0)] = Field(
+        default=1e-4, description="learning rate at the end of poly and cosine; at most lr"
+    )
+    warmup: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="first steps, in which the rate rises linearly to the schedule"
+    )
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="global gradient-norm clip; null: off"
+        default=None, description="largest L2 norm of all gradients together; null: no clipping"
     )
     amp: Literal["none", "bf16", "fp16"] = Field(
         default="none", description="autocast dtype of training; losses and evaluation are in float32 all the same"
     )
-    channels_last: bool = Field(default=True, description="NHWC memory layout")
+    channels_last: bool = Field(default=True, description="images and weights in NHWC memory layout")
     compile: bool = Field(
         default=False, description="torch.compile of the trunk in training (needs a compiler)", json_schema_extra=LATER
     )
@@ -65,12 +73,14 @@ class Protocol(BaseModel):
         description="with several devices: BatchNorm over the micro-batches of all of them",
         json_schema_extra=LATER,
     )
-    deterministic: bool = Field(default=False, description="torch.use_deterministic_algorithms")
-    eval_every: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="score the validation split every so many steps (0: only at the end)"
+    deterministic: bool = Field(
+        default=False, description="torch.use_deterministic_algorithms, and no choice of cuDNN kernels by timing"
     )
-    train_split: str = "train"
-    eval_split: str = "val"
+    eval_every: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="score eval_split every so many steps, for the curve (0: only at the end)"
+    )
+    train_split: str = Field(default="train", description="split of the dataset that is trained on")
+    eval_split: str = Field(default="val", description="split of the dataset that is scored")
     holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
         description="of a trial: share of the training images that are scored instead of trained on",

@@ -11,17 +11,22 @@ from lossbench.runtable import Condition
 from lossbench.store import StoredRecord
 
 
-def fits(name: str, pattern: str) -> bool:
-    """Whether a name is the pattern, or matches a glob; several globs are separated by `|`."""
-    return name == pattern or any(fnmatchcase(name, glob) or name == glob for glob in pattern.split("|"))
+def fits(label: str, pattern: str) -> bool:
+    """Whether a label matches a glob; several globs are separated by `|`. `ce()` is the label `ce`: a loss at its
+    defaults, where `ce` is also the name of all its settings."""
+    return label == pattern or any(_glob(label, glob) or f"{label}()" == glob for glob in pattern.split("|"))
 
 
 def matches(record: Record | Condition, **patterns: str) -> bool:
     """Whether a record's name or label of each part (dataset, backbone, loss) fits its pattern."""
     return all(
-        fits(record.labels[part], pattern) or fits(record.cell[part]["name"], pattern)
+        fits(record.labels[part], pattern) or any(_glob(record.cell[part]["name"], glob) for glob in pattern.split("|"))
         for part, pattern in patterns.items()
     )
+
+
+def _glob(name: str, glob: str) -> bool:
+    return name == glob or fnmatchcase(name, glob)
 
 
 def select(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from lossbench.cells import Cell
 from lossbench.errors import ConfigError
@@ -24,7 +24,7 @@ from lossbench.yamlfile import read_yaml
 
 class SiteSpec(BaseModel):
     model_config = STRICT
-    resources: Resources
+    resources: Resources = Field(description="as in a suite, whose keys win")
 
 
 def read_site(file: Path) -> Resources:

@@ -36,29 +36,33 @@ class SlurmKeys(BaseModel):
 
     model_config = STRICT
 
-    slurm_partition: _Text = None
-    slurm_account: _Text = None
-    slurm_qos: _Text = None
-    slurm_constraint: _Text = None
-    slurm_nodelist: _Text = None
-    slurm_exclude: _Text = None
+    slurm_partition: _Text = Field(default=None, description="partition to submit to")
+    slurm_account: _Text = Field(default=None, description="account that is charged")
+    slurm_qos: _Text = Field(default=None, description="quality of service")
+    slurm_constraint: _Text = Field(default=None, description="features a node must have, e.g. a100")
+    slurm_nodelist: _Text = Field(default=None, description="nodes to run on")
+    slurm_exclude: _Text = Field(default=None, description="nodes not to run on")
     slurm_gres: _Text = Field(default=None, description="instead of what `gpus` asks for, e.g. gpu:a100:1")
     slurm_time: Annotated[int, Field(gt=0)] | None = Field(
-        default=None, description="minutes of one allocation; a cell goes on in the next"
+        default=None,
+        description="minutes of an allocation; a cell goes on in the next; default: `minutes` + 3, or the partition's",
     )
     slurm_signal_delay_s: Annotated[int, Field(gt=0)] | None = Field(
-        default=None, description="seconds before the end of an allocation at which cells write a checkpoint"
+        default=None,
+        description="seconds before the end of an allocation at which cells write a checkpoint; default: 90",
     )
-    slurm_array_parallelism: Annotated[int, Field(gt=0)] | None = None
-    slurm_exclusive: bool | str | None = None
-    slurm_dependency: _Text = None
-    slurm_comment: _Text = None
-    slurm_mail_type: _Text = None
-    slurm_mail_user: _Text = None
-    slurm_wckey: _Text = None
+    slurm_array_parallelism: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="tasks of an array that run at a time; default: `--jobs`, else all"
+    )
+    slurm_exclusive: bool | str | None = Field(default=None, description="whole nodes, e.g. true or user")
+    slurm_dependency: _Text = Field(default=None, description="jobs to wait for, e.g. afterok:1234")
+    slurm_comment: _Text = Field(default=None, description="comment of the job")
+    slurm_mail_type: _Text = Field(default=None, description="events that send mail, e.g. END,FAIL")
+    slurm_mail_user: _Text = Field(default=None, description="who gets the mail")
+    slurm_wckey: _Text = Field(default=None, description="workload characterisation key")
     slurm_setup: list[str] | None = Field(default=None, description="shell lines before the worker starts")
-    slurm_teardown: list[str] | None = None
-    slurm_srun_args: list[str] | None = None
+    slurm_teardown: list[str] | None = Field(default=None, description="shell lines after the worker ended")
+    slurm_srun_args: list[str] | None = Field(default=None, description="further arguments of srun")
     slurm_additional_parameters: dict[str, str | int | float | bool] | None = Field(
         default=None, description="any other option of sbatch, e.g. {reservation: friday}"
     )
@@ -73,11 +77,11 @@ class Resources(SlurmKeys):
     """What one cell asks of an executor; None: the executor's default. No part of a cell's identity."""
 
     gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        default=None, description="GPUs: a whole number, or a fraction below 1 to share one"
+        default=None, description="GPUs: a whole number, or a fraction below 1 to share one; 0: none"
     )
-    cpus: Annotated[int, Field(gt=0)] | None = Field(default=None, description="CPU cores")
-    memory_gb: _Positive | None = Field(default=None, description="main memory, GB")
-    minutes: _Positive | None = Field(default=None, description="time limit of a cell, minutes")
+    cpus: Annotated[int, Field(gt=0)] | None = Field(default=None, description="CPU cores, and threads of torch")
+    memory_gb: _Positive | None = Field(default=None, description="main memory, GB (10^9 bytes)")
+    minutes: _Positive | None = Field(default=None, description="time limit of a cell, minutes; default: none")
 
     @field_validator("gpus")
     @classmethod
@@ -91,7 +95,7 @@ class ComponentSpec(BaseModel):
     """A name, or a mapping with `name` and parameters."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-    name: str
+    name: str = Field(description="as `lossbench list` shows it; what stands beside it are its parameters")
 
     @model_validator(mode="before")
     @classmethod
@@ -100,10 +104,16 @@ class ComponentSpec(BaseModel):
 
 
 class OverrideSpec(BaseModel):
+    """An exception for some of the cells."""
+
     model_config = STRICT
-    match: str
-    protocol: dict[str, Any] = {}
-    resources: Resources = Resources()
+    match: str = Field(
+        description="glob over the cells' names, DATASET/BACKBONE/LOSS/seedN as `lossbench plan` prints them"
+    )
+    protocol: dict[str, Any] = Field(default={}, description="keys of the protocol that these cells have otherwise")
+    resources: Resources = Field(
+        default=Resources(), description="keys of the resources that these cells have otherwise"
+    )
 
     @model_validator(mode="after")
     def _changes_something(self) -> OverrideSpec:
@@ -125,29 +135,39 @@ def _distinct(values: list[int]) -> list[int]:
 
 
 _Components = Annotated[list[ComponentSpec], Field(min_length=1)]
+_SeedList = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
 _Seeds = Annotated[
-    list[Annotated[int, Field(ge=0, lt=2**32)]],
-    Field(min_length=1),
-    BeforeValidator(_seeds),
+    _SeedList,
+    BeforeValidator(_seeds, json_schema_input_type=Annotated[int, Field(ge=1, le=_MAX_SEEDS)] | _SeedList),
     AfterValidator(_distinct),
 ]
 
 
 class SuiteSpec(BaseModel):
+    """A suite: every combination of its datasets, backbones, losses and seeds is a cell."""
+
     model_config = STRICT
-    name: Annotated[str, Field(min_length=1)] | None = None
-    description: str = ""
-    datasets: _Components
-    backbones: _Components
-    losses: _Components
-    seeds: _Seeds = [0]
-    protocol: Protocol = Protocol()
-    overrides: list[OverrideSpec] = []
-    exclude: list[str] = []
-    resources: Resources = Resources()
-    plugins: list[str] = []
-    tune: TuneSpec | None = None
-    track: TrackSpecs = []
+    name: _Text = Field(default=None, description="of the suite, in records and messages; default: the file's name")
+    description: str = Field(default="", description="one line for people")
+    datasets: _Components = Field(description="what is trained on; a list as a parameter's value is a grid")
+    backbones: _Components = Field(description="the networks; a list as a parameter's value is a grid")
+    losses: _Components = Field(description="what is compared; a list as a parameter's value is a grid")
+    seeds: _Seeds = Field(default=[0], description="seeds each combination is run with; a bare number n: 0 to n - 1")
+    protocol: Protocol = Field(
+        default=Protocol(), description="how cells train and are scored, the same for every loss"
+    )
+    overrides: list[OverrideSpec] = Field(default=[], description="exceptions for some cells, applied in order")
+    exclude: list[str] = Field(default=[], description="cells not to run: globs over their names, as in overrides")
+    resources: Resources = Field(
+        default=Resources(), description="what a cell asks of the machine or cluster; never changes a result"
+    )
+    plugins: list[str] = Field(
+        default=[], description="Python files with losses, backbones or datasets of your own, relative to the suite"
+    )
+    tune: TuneSpec | None = Field(default=None, description="the same search of settings for every loss; default: none")
+    track: TrackSpecs = Field(
+        default=[], description="where curves are sent, too: a name, a mapping, or a list of them"
+    )
 
     @model_validator(mode="before")
     @classmethod

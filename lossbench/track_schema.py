@@ -12,23 +12,29 @@ _Text = Annotated[str, Field(min_length=1)] | None
 
 class TensorBoardSpec(BaseModel):
     model_config = STRICT
-    name: Literal["tensorboard"]
-    folder: _Text = Field(default=None, description="default: tracked/tensorboard in the results folder")
+    name: Literal["tensorboard"] = Field(description="TensorBoard, with its HParams page")
+    folder: _Text = Field(default=None, description="log folder; default: tracked/tensorboard in the results folder")
 
 
 class MlflowSpec(BaseModel):
     model_config = STRICT
-    name: Literal["mlflow"]
-    uri: _Text = Field(default=None, description="default: MLFLOW_TRACKING_URI, else a SQLite file in tracked/mlflow")
-    experiment: _Text = Field(default=None, description="default: the suite's name")
+    name: Literal["mlflow"] = Field(description="MLflow, a run for each cell")
+    uri: _Text = Field(
+        default=None, description="tracking server; default: MLFLOW_TRACKING_URI, else a SQLite file in tracked/mlflow"
+    )
+    experiment: _Text = Field(default=None, description="experiment of the runs; default: the suite's name")
 
 
 class WandbSpec(BaseModel):
     model_config = STRICT
-    name: Literal["wandb"]
-    project: _Text = Field(default=None, description="default: WANDB_PROJECT, else the suite's name")
-    entity: _Text = None
-    mode: Literal["offline", "online"] | None = Field(default=None, description="default: WANDB_MODE, else offline")
+    name: Literal["wandb"] = Field(description="Weights & Biases, a run for each cell")
+    project: _Text = Field(
+        default=None, description="project of the runs; default: WANDB_PROJECT, else the suite's name"
+    )
+    entity: _Text = Field(default=None, description="user or team; default: that of the login")
+    mode: Literal["offline", "online"] | None = Field(
+        default=None, description="offline: in tracked/wandb, for `wandb sync`; default: WANDB_MODE, else offline"
+    )
 
 
 SPECS: dict[str, type[BaseModel]] = {"tensorboard": TensorBoardSpec, "mlflow": MlflowSpec, "wandb": WandbSpec}
@@ -41,4 +47,5 @@ def _listed(value: Any) -> Any:
     return [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
 
 
-TrackSpecs = Annotated[list[TrackSpec], BeforeValidator(_listed)]
+_Entry = Literal["tensorboard", "mlflow", "wandb"] | TrackSpec
+TrackSpecs = Annotated[list[TrackSpec], BeforeValidator(_listed, json_schema_input_type=_Entry | list[_Entry])]

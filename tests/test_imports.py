@@ -25,6 +25,7 @@ CALLS = {
     "plan": ["plan quickstart --results nowhere"],
     "status": ["status quickstart --results nowhere"],
     "leaderboard": ["leaderboard --results nowhere", "leaderboard --results nowhere --published"],
+    "schema": ["schema", "schema --shipped"],
     "new": ["new loss focal --to nowhere"],
     "diagnostics": ["diagnostics --results nowhere"],
     "merge": ["merge results --results nowhere --dry-run"],

@@ -249,6 +249,8 @@ def test_equal_labels_of_datasets_are_told_apart(store):
         ({"loss": "cdfl(omega=0.01)"}, {"cdfl(omega=0.01)"}),
         ({"loss": "*omega*"}, {"cdfl(omega=0.01)"}),
         ({"loss": "ce|cdfl(omega=0.01)|nothing"}, {"ce", "cdfl(omega=0.01)"}),
+        ({"loss": "cdfl()"}, set()),
+        ({"loss": "ce()|cdfl(omega=0.01)"}, {"ce", "cdfl(omega=0.01)"}),
         ({"loss": "FOCAL"}, set()),
         ({"backbone": "unet"}, set()),
         ({"dataset": "str*", "loss": "df"}, {"df"}),

@@ -363,7 +363,7 @@ def test_names_are_looked_up_here_first_then_among_the_shipped(folder: Path) -> 
         (
             "zzzzzz",
             "no suite 'zzzzzz'",
-            "known suites: ablation, camvid, paper, paper_backbones, paper_voc, quickstart",
+            "known suites: ablation, camvid, catalogue_streets, paper, paper_backbones, paper_voc, quickstart",
         ),
         ("sub", "sub is a folder", None),
     ],

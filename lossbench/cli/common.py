@@ -38,6 +38,11 @@ DataRootOption = Annotated[
         show_default=False,
     ),
 ]
+DatasetGlob = Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)]
+BackboneGlob = Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)]
+LossGlob = Annotated[
+    str, Option(help="Only losses that match this glob; several: a|b. a(): a at its defaults.", show_default=False)
+]
 PluginOption = Annotated[
     list[Path] | None,
     Option(

@@ -8,7 +8,15 @@ from typing import Annotated
 
 from lossbench.cli.arguments import Option
 from lossbench.cli.blocks import read_blocks
-from lossbench.cli.common import DEFAULT_RESULTS, JsonOption, PluginOption, ResultsOption
+from lossbench.cli.common import (
+    DEFAULT_RESULTS,
+    BackboneGlob,
+    DatasetGlob,
+    JsonOption,
+    LossGlob,
+    PluginOption,
+    ResultsOption,
+)
 from lossbench.errors import ConfigError
 
 
@@ -18,9 +26,9 @@ class Format(StrEnum):
 
 
 def diagnostics(
-    dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
-    backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
-    loss: Annotated[str, Option(help="Only losses that match this glob; several: a|b.", show_default=False)] = "*",
+    dataset: DatasetGlob = "*",
+    backbone: BackboneGlob = "*",
+    loss: LossGlob = "*",
     fresh: Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
     format: Annotated[
         Format | None, Option("--format", "-f", help="How to write it. Default: table.", show_default=False)

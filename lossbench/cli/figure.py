@@ -13,8 +13,11 @@ from lossbench.cli.arguments import Argument, Option
 from lossbench.cli.blocks import read_blocks
 from lossbench.cli.common import (
     DEFAULT_RESULTS,
+    BackboneGlob,
     DataRootOption,
+    DatasetGlob,
     JsonOption,
+    LossGlob,
     PluginOption,
     ResultsOption,
     choose,
@@ -49,9 +52,9 @@ def figure(
     kind: Annotated[
         str, Argument(metavar="KIND", help="panels, classes, curves, sweep, ranks, profile, gain or tuning.")
     ],
-    dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
-    backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
-    loss: Annotated[str, Option(help="Only losses that match this glob; several: a|b.", show_default=False)] = "*",
+    dataset: DatasetGlob = "*",
+    backbone: BackboneGlob = "*",
+    loss: LossGlob = "*",
     variant: Annotated[
         str | None,
         Option(metavar="TEXT", help="Of several protocols, the one titled so; main: the usual.", show_default=False),

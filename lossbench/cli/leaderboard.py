@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from lossbench.cli.arguments import Option
-from lossbench.cli.common import DEFAULT_RESULTS, PluginOption, ResultsOption, choose, open_store, registries
+from lossbench.cli.common import (
+    DEFAULT_RESULTS,
+    BackboneGlob,
+    DatasetGlob,
+    LossGlob,
+    PluginOption,
+    ResultsOption,
+    choose,
+    open_store,
+    registries,
+)
 from lossbench.errors import ConfigError, SetupError
 
 if TYPE_CHECKING:
@@ -47,9 +57,9 @@ _FILE_WIDTH = 120
 
 
 def leaderboard(
-    dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
-    backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
-    loss: Annotated[str, Option(help="Only losses that match this glob; several: a|b.", show_default=False)] = "*",
+    dataset: DatasetGlob = "*",
+    backbone: BackboneGlob = "*",
+    loss: LossGlob = "*",
     sort: Annotated[
         str, Option(help="Best first by: miou, delta, tail_miou, ms_per_step ..., loss, or a class name.")
     ] = "miou",

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from lossbench.cli.arguments import Argument, Option
-from lossbench.cli.common import DEFAULT_RESULTS, JsonOption, PluginOption, ResultsOption, open_store
+from lossbench.cli.common import (
+    DEFAULT_RESULTS,
+    BackboneGlob,
+    DatasetGlob,
+    JsonOption,
+    LossGlob,
+    PluginOption,
+    ResultsOption,
+    open_store,
+)
 from lossbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,9 +37,9 @@ def tuning(
         str | None,
         Argument(metavar="[SUITE]", help="Its searches, finished or not. Default: those behind all tuned runs."),
     ] = None,
-    dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
-    backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
-    loss: Annotated[str, Option(help="Only losses that match this glob; several: a|b.", show_default=False)] = "*",
+    dataset: DatasetGlob = "*",
+    backbone: BackboneGlob = "*",
+    loss: LossGlob = "*",
     reference: Annotated[str, Option(help="Loss that comes first.")] = "ce",
     format: Annotated[
         Format | None, Option("--format", "-f", help="How to write it. Default: table.", show_default=False)

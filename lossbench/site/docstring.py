@@ -1,99 +1,20 @@
-"""Docstrings for readers of a page: their parts, and their small marks (`code`, x^2, Greek letters) set as type."""
+"""Docstrings for readers of a page: their small marks (`code`, x^2, Greek letters) set as type."""
 
 from __future__ import annotations
 
-import ast
 import re
-import textwrap
-from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-from lossbench.errors import LossbenchError
-from lossbench.plugin import syntax_tree
-from lossbench.registry import Plugin
-
-_SECTION = re.compile(r"(Args|Shapes|Attributes|Raises|Returns|Source|Traps?):\s*(.*)", re.DOTALL)
-_ITEM = re.compile(r"(\w+):\s*(.*)", re.DOTALL)
 _GREEK = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "omega": "ω", "sigma": "σ", "eps": "ε",
+    "alpha": "α", "beta": "β", "gamma": "γ", "omega": "ω", "sigma": "σ", "eps": "ε", "phi": "φ", "tau": "τ", "pi": "π",
+    "Delta": "Δ",
 }  # fmt: skip
 _CODE = re.compile(r"``?([^`]+)``?")
 _EMPHASIS = re.compile(r"(?<![\w*])\*(\w+)\*(?![\w*])")
-_POWER = re.compile(r"\^(\w+)")
+_POWER = re.compile(r"\^(?:\{([^{}]*)\}|\(([^()]*)\)|(\w+))")
 _LETTER = re.compile(rf"\b({'|'.join(_GREEK)})(?=_|\b)")
-_BELOW = re.compile(r"(?<![A-Za-z0-9_])([a-zA-Zα-ω])_([a-zA-Z0-9]{1,2})(?![A-Za-z0-9_])")
-
-
-@dataclass(frozen=True)
-class Docstring:
-    """A docstring in parts: first sentence or line, what follows, where it is from, and what each parameter does."""
-
-    summary: str = ""
-    body: list[str] = field(default_factory=list)
-    source: str = ""
-    params: dict[str, str] = field(default_factory=dict)
-
-
-def parse(text: str) -> Docstring:
-    """Of a plugin's docstring (see CONTRIBUTING). Unknown sections are ordinary text."""
-    summary, *rest = [part.strip("\n") for part in re.split(r"\n\s*\n", text.strip())] or [""]
-    body, source, params = [], "", {}
-    for part in rest:
-        for piece in re.split(r"\n(?=Traps?:|Trap:)", part):
-            found = _SECTION.match(piece)
-            if found is None:
-                body.append(_joined(piece))
-            elif found[1] == "Args":
-                params = _items(piece.partition("\n")[2])
-            elif found[1] == "Source":
-                source = _joined(found[2])
-            elif found[1] in ("Trap", "Traps"):
-                body.append(_joined(piece))
-    return Docstring(_joined(summary), body, source, params)
-
-
-def _items(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for item in re.split(r"\n(?=\S)", textwrap.dedent(text)):
-        match = _ITEM.match(item)
-        if match:
-            found[match[1]] = _joined(match[2])
-    return found
-
-
-def _joined(text: str) -> str:
-    return " ".join(text.split())
-
-
-def read(plugin: Plugin) -> Docstring:
-    """The docstring of a plugin, from its syntax tree: nothing is imported."""
-    node = _node(plugin)
-    return parse(ast.get_docstring(node) or "") if node is not None else Docstring()
-
-
-def declared_exceptions(plugin: Plugin) -> dict[str, str]:
-    """Rules of conformance that a loss says do not apply, with its reasons, as far as they are literal."""
-    node = _node(plugin)
-    for statement in node.body if node is not None else ():
-        if isinstance(statement, ast.AnnAssign) and getattr(statement.target, "id", "") == "conformance_exceptions":
-            try:
-                value = ast.literal_eval(statement.value) if statement.value is not None else {}
-            except ValueError:
-                return {}
-            return {str(rule): str(reason) for rule, reason in dict(value).items()}
-    return {}
-
-
-def _node(plugin: Plugin) -> ast.ClassDef | ast.FunctionDef | None:
-    try:
-        tree = syntax_tree(plugin.file)
-    except (OSError, SyntaxError, ValueError, LossbenchError):
-        return None
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == plugin.attribute:
-            return node
-    return None
+_BELOW = re.compile(r"(?<![A-Za-z0-9_])([a-zA-ZΔα-ω]|[A-Z]{2})_([a-zA-Z0-9]{1,2})(?![A-Za-z0-9_])")
 
 
 def typeset(text: str) -> Markup:
@@ -106,8 +27,8 @@ def typeset(text: str) -> Markup:
 
 def _maths(text: str) -> str:
     shown = _LETTER.sub(lambda match: _GREEK[match[1]], str(escape(text)))
-    shown = re.sub(r"\bsum_(\w)\b", r"∑<sub>\1</sub> ", shown)
+    shown = re.sub(r"\bsum_(?:(\w)\b|\{([^{}]*)\})", lambda match: f"∑<sub>{match[1] or match[2]}</sub> ", shown)
     shown = _EMPHASIS.sub(r"<em>\1</em>", shown)
-    shown = _POWER.sub(r"<sup>\1</sup>", shown)
+    shown = _POWER.sub(lambda match: f"<sup>{match[1] or match[2] or match[3]}</sup>", shown)
     shown = _BELOW.sub(r"<i>\1</i><sub>\2</sub>", shown)
     return re.sub(r"(?<=[\s(\[])-(?=[\w<(])", "−", shown)

@@ -12,10 +12,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lossbench.docstring import Docstring, declared_exceptions, read
 from lossbench.errors import LossbenchError
 from lossbench.plugin import syntax_tree
 from lossbench.registry import Plugin, Registry
-from lossbench.site.docstring import Docstring, declared_exceptions, read
 from lossbench.site.formulas import formulas_of
 from lossbench.site.judge import Judgement
 from lossbench.site.model import Board, Loss, Site

@@ -15,12 +15,13 @@ from markupsafe import Markup, escape
 
 _WORDS: Mapping[str, str] = {
     "alpha": "α", "beta": "β", "gamma": "γ", "Delta": "Δ", "sigma": "σ", "omega": "ω", "varepsilon": "ε",
+    "pi": "π", "tau": "τ", "lambda": "λ", "delta": "δ", "phi": "φ", "Sigma": "Σ",
 }  # fmt: skip
 _OPERATORS: Mapping[str, str] = {
     "sum": "∑", "cdot": "⋅", "le": "≤", "ge": "≥", "ne": "≠", "in": "∈", "cap": "∩", "cup": "∪", "ldots": "…",
     "times": "×", "langle": "⟨", "rangle": "⟩",
 }  # fmt: skip
-_FUNCTIONS = ("log", "max", "min")
+_FUNCTIONS = ("log", "max", "min", "det")
 _TOKEN = re.compile(r"\s*(\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|[a-zA-Z]|[{}_^]|[^\s])")
 
 

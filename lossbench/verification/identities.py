@@ -39,10 +39,25 @@ IDENTITIES: tuple[Identity, ...] = (
 )
 
 
+#: Named sums: their terms, each with the parameter that is its weight and what is passed on to it.
+_SUMS: Mapping[str, tuple[tuple[str, str, Mapping[str, Any]], ...]] = {
+    "ce_dice": (("ce", "ce_weight", _PLAIN), ("dice", "dice_weight", {})),
+    "ce_lovasz": (("ce", "ce_weight", _PLAIN), ("lovasz_softmax", "lovasz_weight", {"method": "exact", "bins": 4096})),
+    "dice_focal": (("dice", "dice_weight", {}), ("focal", "focal_weight", {"alpha": 1.0})),
+}
+
+
 def canonical_loss(loss: Mapping[str, Any]) -> Mapping[str, Any]:
     """The loss of a cell, {name, params}, by the plainest of its names."""
     given = loss["params"]
     for name, where, same, params, kept in IDENTITIES:
         if loss["name"] == name and all(given.get(key) == value for key, value in where.items()):
             return canonical_loss({"name": same, "params": {**params, **{key: given.get(key) for key in kept}}})
+    if loss["name"] in _SUMS:
+        return {"name": "sum", "params": {"terms": [_term(*term, given) for term in _SUMS[loss["name"]]]}}
     return loss
+
+
+def _term(name: str, weight: str, params: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    own = {"gamma": given.get("gamma")} if name == "focal" else {}
+    return {"name": name, "weight": given.get(weight), **params, **own}

@@ -215,13 +215,14 @@ def _width(grid: Grid, console: Console, words: int) -> int:
 
 
 def _folded(cell: Text, room: int) -> Text:
-    """A label too long for its column starts a new line at its parameters, and is wrapped by rich from there; a word too
-    long for a line breaks at its '='."""
+    """A label too long for its column starts a new line at its parameters, and is wrapped by rich from there; a word
+    too long for a line breaks at its '='."""
     head, bracket, rest = cell.plain.partition("(")
     if not bracket or cell.cell_len <= room + 1:
         return cell
     rest, _, marks = rest.rstrip().rpartition(" ") if rest.rstrip()[-1] in "!~" else (rest, "", "")
-    words = [word.replace("=", "=\n", 1) if len(word) > room else word for word in f"({rest}".split(" ")]
+    words = f"({rest}".split(" ")
+    words = [word.replace("=", "=\n", 1) if word.find("=") < room < len(word) else word for word in words]
     return Text("\n".join([f"{head} {marks}".rstrip(), " ".join(words)]), style=cell.style)
 
 

@@ -15,7 +15,9 @@ import pytest
 
 from lossbench.cli import main as entry
 from lossbench.errors import SetupError
+from lossbench.registry import Plugin, Registry
 from lossbench.site.docstring import typeset
+from lossbench.site.formulas import formulas_of
 from lossbench.site.lossinfo import rules
 from lossbench.site.mathml import mathml
 from lossbench.site.render import seeds
@@ -342,6 +344,12 @@ def test_every_rule_of_conformance_is_told_with_what_it_requires() -> None:
     known = conformance.rules("loss")
     assert list(rules()) == list(known)
     assert all(rules().values())
+
+
+@pytest.mark.parametrize("plugin", list(Registry("loss")), ids=lambda plugin: plugin.name)
+def test_every_loss_has_a_formula(plugin: Plugin) -> None:
+    assert all("<math" in formula for formula in formulas_of(plugin))
+    assert formulas_of(plugin)
 
 
 def test_formulas_are_mathml_and_unknown_ones_an_error() -> None:

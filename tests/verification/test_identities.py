@@ -39,6 +39,23 @@ def test_both_are_one_loss_in_every_bit(identity: Identity, dtype: torch.dtype) 
         assert torch.equal(gradient, other_gradient)
 
 
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [("ce_dice", {"dice_weight": 0.3}), ("ce_lovasz", {}), ("dice_focal", {"focal_weight": 2.0, "gamma": 0.5})],
+)
+def test_named_sums_are_sums(name: str, params: dict[str, Any]) -> None:
+    named = of(name, **params)
+    plain = canonical_loss(named)
+    assert plain["name"] == "sum"
+    assert LOSSES.get("sum").resolve(plain["params"]) == plain["params"]
+    for one, other in zip(
+        value_and_gradient(name, named["params"], 0, torch.float32),
+        value_and_gradient("sum", plain["params"], 0, torch.float32),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
+
+
 def of(name: str, **params: Any) -> Mapping[str, Any]:
     return {"name": name, "params": LOSSES.get(name).resolve(params)}
 
@@ -52,7 +69,8 @@ def test_identities_chain() -> None:
 
 @pytest.mark.parametrize("name", [plugin.name for plugin in LOSSES if not plugin.term_parameters])
 def test_a_loss_at_its_defaults_is_itself(name: str) -> None:
-    renamed = {"balanced_softmax": "logit_adjusted", "ce_control": "ce"}
+    renamed = {"balanced_softmax": "logit_adjusted", "ce_control": "ce", "ce_dice": "sum", "ce_lovasz": "sum"}
+    renamed["dice_focal"] = "sum"
     assert canonical_loss(of(name))["name"] == renamed.get(name, name)
 
 
