@@ -93,7 +93,7 @@ def test_the_file_that_is_named_wins_over_an_installed_copy(
     assert found.peer("kit_b").file == package / "losses.py"
     assert plugin_of("loss", "kit_a", source, None).file == source
     with pytest.raises(ConfigError, match="'kit_a' is registered twice"):
-        registry.Registry("loss", [source])  # in a suite it is not said which is meant
+        registry.Registry("loss", [source]).names()  # in a suite it is not said which is meant
     source.write_text(2 * LOSS.format(name="kit_a"))
     with pytest.raises(ConfigError, match="'kit_a' is registered twice"):
         find(str(source))
