@@ -10,8 +10,16 @@ from lossbench.signatures import KINDS
 
 _HEAD = """\
 # {labels}, seed {seed}: the cell {id}.
-# lossbench run FILE --results again && lossbench merge again --dry-run
+# lossbench run FILE{threads} --results again && lossbench merge again --dry-run
 """
+
+
+def threads_option(record: Record) -> str:
+    """` --threads N`, for `lossbench run`, with the CPU threads of the record's run: with another number sums are
+    rounded otherwise, and training magnifies that. Empty where the record does not say."""
+    hardware = record.provenance.get("hardware")
+    threads = hardware.get("threads") if isinstance(hardware, dict) else None
+    return f" --threads {threads}" if type(threads) is int and threads > 0 else ""
 
 
 def suite_of(record: Record) -> str:
@@ -34,7 +42,7 @@ def suite_of(record: Record) -> str:
     data |= {"seeds": [record.seed], "protocol": cell["protocol"]}
     labels = " / ".join(record.labels[kind] for kind in ("dataset", "backbone", "loss"))
     plain = "".join(letter if letter.isprintable() else "?" for letter in labels)
-    head = _HEAD.format(labels=plain, seed=record.seed, id=record.id)
+    head = _HEAD.format(labels=plain, seed=record.seed, id=record.id, threads=threads_option(record))
     text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     return head + text
 

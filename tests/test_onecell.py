@@ -8,7 +8,7 @@ import pytest
 
 from lossbench.cli.main import run
 from lossbench.errors import ConfigError
-from lossbench.onecell import suite_of
+from lossbench.onecell import suite_of, threads_option
 from lossbench.readmany import read_record
 from lossbench.scan import json_files
 from lossbench.suite import load_suite
@@ -38,3 +38,17 @@ def test_a_file_cannot_be_repeated():
     record.cell["backbone"]["params"]["weights"] = "sha256:0123456789abcdef"
     with pytest.raises(ConfigError, match="'weights' of backbone"):
         suite_of(record)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "option"),
+    [
+        ({"threads": 4}, " --threads 4"), ({}, ""), (None, ""), ({"threads": "4; rm"}, ""), ({"threads": True}, ""),
+        ({"threads": 0}, ""),
+    ],
+)  # fmt: skip
+def test_it_says_with_how_many_threads(hardware, option):
+    _, record, _ = make_record()
+    record.provenance["hardware"] = hardware
+    assert threads_option(record) == option
+    assert f"# lossbench run FILE{option} --results again" in suite_of(record)

@@ -11,6 +11,7 @@ from typing import Any
 
 from lossbench.comparison import protocol
 from lossbench.errors import RecordError
+from lossbench.onecell import threads_option
 from lossbench.readmany import read_record
 from lossbench.records import Record
 from lossbench.runs import Run
@@ -133,6 +134,7 @@ def render_run(record: Record, task: Task, frame: Mapping[str, Any]) -> str:
         protocol=protocol(record),
         provenance=runview.provenance_lines(record),
         origin=runview.origin(record),
+        threads=threads_option(record),
         diagnostics=runview.diagnostic_lines(record),
         figure=data,
     )
