@@ -13,7 +13,7 @@ from lossbench.ranking import Ranking, rank
 from lossbench.registry import Registry
 from lossbench.site import dials as dialdata
 from lossbench.site import figuredata, history, lossinfo, tables
-from lossbench.site.judge import found_by
+from lossbench.site.judge import corrected, found_by
 from lossbench.site.lossinfo import record_of
 from lossbench.site.model import Board, Site
 from lossbench.site.panels import panels
@@ -142,6 +142,7 @@ class _Report:
             protocol=protocol_line(block),
             notes=footer(block),
             sensitivity=found_by(block),
+            corrected=corrected(block),
             heat=tables.heat_map(board),
             columns=tables.class_columns(block),
             seeds=tables.seed_table(board),
@@ -198,7 +199,7 @@ class _Report:
             settings=history.settings(made.facts for made in self.made.values()),
             read=len(self.made),
             code=history.code(self.site),
-            sensitivity={board.slug: found_by(board.block) for board in self.site.boards},
+            corrected={board.slug: corrected(board.block) for board in self.site.boards},
             ranking=_ranking(self.site),
             ranking_notes=ranking_notes,
         )

@@ -14,7 +14,9 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 from lossbench.cli import main as entry
+from lossbench.equivalence import detectable, sensitivity
 from lossbench.errors import SetupError
+from lossbench.leaderboard import build
 from lossbench.registry import Plugin, Registry
 from lossbench.site.docstring import typeset
 from lossbench.site.formulas import formulas_of
@@ -83,6 +85,27 @@ def test_text_from_records_is_only_text(site: Path) -> None:
         assert data.name.replace("-", "").replace(".", "").isalnum()
 
 
+def test_what_a_page_could_have_found_is_by_the_rule_of_its_verdicts(site: Path, results: Path) -> None:
+    """Verdicts are after Holm's correction: so is the difference that they would have found."""
+    block = next(b for b in build(Store(results).runs()[0]) if b.title == "streets / fcn_timm")
+    tested = [row.delta for row in block.rows if row.delta is not None and row.delta.sd is not None]
+    found = sensitivity(tested)
+    assert found is not None
+    assert len(tested) == 5
+    needed = detectable(found.sd, found.n, alpha=0.05 / 5)
+    assert needed > found.detectable
+    page = board_of(site, "streets-fcn-timm")
+    assert f"a difference below {needed:.2f} points is found less than 4 times in 5 after Holm’s correction" in page
+    assert f"as for a single loss: {found.detectable:.2f})" in page
+    assert f"A difference below about {needed:.1f} points would mostly" in (site / "index.html").read_text()
+
+
+def test_a_reference_that_nothing_has_is_refused(results: Path, tmp_path: Path) -> None:
+    arguments = ["report", "--results", str(results), "--out", str(tmp_path / "a")]
+    assert entry.run([*arguments, "--versus", "focall"]) == 2
+    assert not (tmp_path / "a").exists()
+
+
 def test_the_numbers_are_the_leaderboards(site: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.run(["leaderboard", "--results", str(results), "--dataset", "streets", "--json"]) == 0
     block = next(b for b in json.loads(capsys.readouterr().out)["blocks"] if b["dataset"] == "streets")
@@ -105,6 +128,7 @@ def test_what_is_odd_is_said(site: Path) -> None:
     run = next(page for page in (site / "runs").iterdir() if "loss nan at step 7" in page.read_text()).read_text()
     assert "Diverged." in run
     assert "--suite" in run
+    assert "lossbench run again.yaml --threads 1 --results again" in run
 
 
 def test_the_same_records_make_the_same_bytes(site: Path, results: Path, tmp_path: Path) -> None:
