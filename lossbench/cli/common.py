@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from lossbench.cli.arguments import Argument, Option
-from lossbench.errors import UnknownNameError, did_you_mean
+from lossbench.errors import ConfigError, UnknownNameError, did_you_mean
 from lossbench.registry import Kind, Registry, all_registries
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lossbench.standings import Block
     from lossbench.store import Store
 
 ResultsOption = Annotated[
@@ -55,6 +56,8 @@ PluginOption = Annotated[
 JsonOption = Annotated[bool, Option("--json", help="Write JSON.", show_default=False)]
 SuiteArgument = Annotated[str, Argument(metavar="SUITE", help="A YAML file, or the name of a suite (see list suites).")]
 DEFAULT_RESULTS = Path("results")
+#: Of `--versus`.
+DEFAULT_REFERENCE = "ce"
 
 
 def stdout() -> Console:
@@ -113,6 +116,23 @@ def choose(given: str, known: Iterable[str], what: str) -> str:
         return given
     raise UnknownNameError(
         f"unknown {what} '{given}'", hint=did_you_mean(given, options) or f"one of: {', '.join(options)}"
+    )
+
+
+def require_reference(blocks: Sequence[Block], reference: str) -> None:
+    """Raises ConfigError when a reference that was asked for is in none of the blocks, or is several rows in all that
+    have it: no difference could be shown. The default may be missing: then blocks say so themselves."""
+    if reference == DEFAULT_REFERENCE or not blocks or any(block.has_reference for block in blocks):
+        return
+    rows = [row for block in blocks for row in (*block.rows, *block.hidden)]
+    settings = sorted({row.label for row in rows if row.loss["name"] == reference})
+    if settings:
+        some = ", ".join(f"'{label}'" for label in settings[:4]) + (", ..." if len(settings) > 4 else "")
+        raise ConfigError(f"several rows are '{reference}'", hint=f"name one: {some}")
+    names = {name for row in rows for name in (row.label, str(row.loss["name"]))}
+    raise ConfigError(
+        f"no run of the reference '{reference}'",
+        hint=did_you_mean(reference, names) or "`lossbench leaderboard` shows what there is",
     )
 
 

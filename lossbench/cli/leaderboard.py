@@ -21,6 +21,7 @@ from lossbench.cli.common import (
     choose,
     open_store,
     registries,
+    require_reference,
 )
 from lossbench.errors import ConfigError, SetupError
 
@@ -174,6 +175,7 @@ def leaderboard(
             ask_bootstrap(block, bootstrap)
     if not tables:
         _need(blocks, fresh)
+        require_reference(blocks, reference)
     alone: list[PublishedTable] = []
     if tables:
         from lossbench.published import attach

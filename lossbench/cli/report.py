@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from lossbench.cli.arguments import Option
-from lossbench.cli.common import DEFAULT_RESULTS, DataRootOption, PluginOption, ResultsOption, open_store, registries
+from lossbench.cli.common import (
+    DEFAULT_RESULTS,
+    DataRootOption,
+    PluginOption,
+    ResultsOption,
+    open_store,
+    registries,
+    require_reference,
+)
 from lossbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,6 +87,7 @@ def report(
     )  # fmt: skip
     if not site.boards:
         raise ConfigError("every matching run is stale", hint="leave out --fresh to see them, or run the suite again")
+    require_reference([board.block for board in site.boards], reference)
     if suite is not None:
         _with_suite(site, suite, plugin or [])
     wishes = Wishes(title, stamp or _now(), runs, tuple(plugin or ()), data_root)

@@ -104,6 +104,7 @@ def test_no_records_is_a_usage_error_with_a_hint(tmp_path):
     [
         (["--dataset", "street"], ConfigError, "did you mean 'streets'?"),
         (["--loss", "focall"], ConfigError, "did you mean 'focal'?"),
+        (["--versus", "focall"], ConfigError, "did you mean 'focal'?"),
         (["--backbone", "resnet"], ConfigError, "there are records of: fcn_timm"),
         (["--sort", "mIoUs"], UnknownNameError, "did you mean 'miou'?"),
         (["--fresh"], ConfigError, "leave out --fresh"),
@@ -281,3 +282,16 @@ def test_tests_from_the_command_line(results, capsys, monkeypatch):
     assert all((row["significance"] is None) == (row["loss"] == "focal") for row in block["rows"])
     assert entry.run(["leaderboard", "--bootstrap", "3"]) == 2
     assert entry.run(["leaderboard", "--runs", "--test", "t"]) == 2
+
+
+def test_a_reference_that_is_several_rows_is_refused_and_one_that_some_block_has_is_not(tmp_path):
+    store = Store(tmp_path)
+    for omega in (0.01, 0.1):
+        put(store, loss="cdfl", params={"omega": omega}, label=f"cdfl(omega={omega})")
+    outcome = invoke("--versus", "cdfl", results=tmp_path)
+    assert isinstance(outcome.exception, ConfigError)
+    assert outcome.exception.hint == "name one: 'cdfl(omega=0.01)', 'cdfl(omega=0.1)'"
+    assert invoke("--versus", "cdfl(omega=0.1)", results=tmp_path).exit_code == 0
+    assert invoke(results=tmp_path).exit_code == 0  # nobody asked for ce
+    put(store, dataset="apart", loss="focal")
+    assert invoke("--versus", "focal", results=tmp_path).exit_code == 0
