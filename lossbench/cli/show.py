@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _WHAT = (*KINDS, "record")
 _ID = re.compile(r"[0-9a-f]{4,16}\Z")
+_FILE = re.compile(r"-s\d+-([0-9a-f]{16})(?:\.json|\.npz)?\Z")
 
 
 def show(
@@ -39,7 +40,7 @@ def show(
         str, Argument(metavar="WHAT", help="loss, backbone, dataset or record; or a name, when only one has it.")
     ],
     name: Annotated[
-        str | None, Argument(metavar="NAME", help="Its name, or the id of a record.", show_default=False)
+        str | None, Argument(metavar="NAME", help="Its name; of a record its id or file.", show_default=False)
     ] = None,
     results: ResultsOption = DEFAULT_RESULTS,
     data_root: DataRootOption = None,
@@ -57,6 +58,7 @@ def show(
       lossbench show loss cdfl
       lossbench show 56309b4c --suite > again.yaml
     """
+    what, name = _id_in(what), name and _id_in(name)
     known = registries(plugin)
     kind = choose(what, _WHAT, "kind of thing to show") if name is not None else _kind_of(what, known)
     if suite:
@@ -74,6 +76,12 @@ def show(
         print_json(plugin_json(shown) | {"description": description(shown)})
     else:
         _print_plugin(shown)
+
+
+def _id_in(name: str) -> str:
+    """The id in the name of a record's file, which `verify` prints; any other name as it is."""
+    found = _FILE.search(name)
+    return found[1] if found else name
 
 
 def _kind_of(name: str, known: Mapping[Kind, Registry]) -> Kind | str:

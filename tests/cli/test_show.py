@@ -188,6 +188,11 @@ def test_a_record(plugin: str, tmp_path: Path, record: Record, capsys: pytest.Ca
     assert "stale" in out  # it says nothing of the code that made it
     assert run(["show", record.id, *options]) == 0  # a bare id
     assert capsys.readouterr().out == out
+    (file,) = (tmp_path / "results").rglob("*.json")
+    for name in (file, file.name, file.with_suffix(".npz"), file.stem):  # as `verify` prints it
+        for words in ([str(name)], ["record", str(name)]):
+            assert run(["show", *words, *options]) == 0
+            assert capsys.readouterr().out == out
 
 
 def test_a_record_as_json(plugin: str, tmp_path: Path, record: Record, capsys: pytest.CaptureFixture[str]) -> None:
