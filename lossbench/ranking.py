@@ -154,13 +154,14 @@ def _shared_losses(blocks: Sequence[Block], notes: list[str]) -> tuple[list[str]
         for row in _rows(block):
             labels.setdefault(_key(row), row.label)
     shared = [key for key in labels if all(key in keys for keys in present)]
-    missing = [
-        f"{labels[key]} ({sum(key in keys for keys in present)} of {len(blocks)} blocks)"
-        for key in labels
-        if key not in shared
+    missing: dict[int, list[str]] = {}
+    for key in labels:
+        if key not in shared:
+            missing.setdefault(sum(key in keys for keys in present), []).append(labels[key])
+    notes += [
+        f"Left out, in {count} of {len(blocks)} blocks: {', '.join(missing[count])}."
+        for count in sorted(missing, reverse=True)
     ]
-    if missing:
-        notes.append(f"Left out, not in every block: {', '.join(missing)}.")
     if len(shared) < 2:
         raise ConfigError("fewer than two losses are in every block", hint="choose blocks with --dataset or --backbone")
     return shared, labels

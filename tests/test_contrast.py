@@ -107,6 +107,7 @@ def test_the_verb(store, monkeypatch, capsys, form: list[str]) -> None:
         assert [line["class"] for line in lines] == ["mIoU", *CLASSES, "slope per factor of 10"]
     elif not form:
         assert out.isascii()
+        assert "for a class ten times as rare the difference changes by " in " ".join(out.split())
         assert max(map(len, out.splitlines())) <= 80
         assert "o" in next(line for line in out.splitlines() if line.startswith("train")).split()[-1]
     assert entry.run(["compare", "a", "b", "--json", "-f", "csv"]) == 2

@@ -154,3 +154,10 @@ def test_json_lists_the_cells_of_one_folder(store, tmp_path, capsys) -> None:
     assert told["only_ours"] == []
     (alone,) = told["only_theirs"]
     assert (alone["loss"], alone["seed"], len(alone["id"])) == ("dice", 4, 16)
+
+
+def test_one_cell_is_singular(tmp_path, capsys) -> None:
+    for name in ("here", "there"):
+        put(Store(tmp_path / name), loss="ce")
+    assert entry.run(["compare", str(tmp_path / "here"), str(tmp_path / "there")]) == 0
+    assert "1 cell is in both, 1 of them" in " ".join(capsys.readouterr().out.split())

@@ -85,7 +85,7 @@ def test_what_is_left_out_is_named(tmp_path) -> None:
     found = ranking.rank(board(store))
     assert len(found.blocks) == 5
     notes = " ".join(found.notes)
-    assert "dice (1 of 6 blocks)" in notes
+    assert "Left out, in 1 of 6 blocks: dice." in notes
     assert "not the usual protocol of its dataset and backbone: set1 / fcn_timm" in notes
     assert "no run of the reference: other" in notes
     assert "share no seed: apart" in notes

@@ -89,7 +89,7 @@ def notes(found: Contrast) -> list[str]:
         else:
             verdict = "so it favours rare classes" if rise > 0 else "so it favours common classes"
         lines.append(
-            f"Slope: for a class ten times as rare the difference is {rise:+.2f}{spread} points higher, {verdict}. "
+            f"Slope: for a class ten times as rare the difference changes by {rise:+.2f}{spread} points, {verdict}. "
             "(Least squares over log10 of the training share, a slope per seed.)"
         )
     return lines

@@ -36,8 +36,9 @@ def grid(found: FolderContrast) -> Grid:
 
 def notes(found: FolderContrast, ours: str, theirs: str) -> list[str]:
     equal = sum(pair.equal for pair in found.pairs)
+    cells = "1 cell is" if len(found.pairs) == 1 else f"{len(found.pairs)} cells are"
     lines = [
-        f"{len(found.pairs)} cells are in both, {equal} of them with equal TP, FP and FN of every class; "
+        f"{cells} in both, {equal} of them with equal TP, FP and FN of every class; "
         f"{len(found.only_ours)} only in {ours}, {len(found.only_theirs)} only in {theirs} (--json lists them). "
         f"Δ: {ours} minus {theirs}, paired over seeds."
     ]
