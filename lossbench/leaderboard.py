@@ -188,7 +188,7 @@ def _row_matches(row: Row, pattern: str) -> bool:
 
 
 def _reference_row(rows: Sequence[Row], reference: str) -> tuple[Row | None, str]:
-    exact = [row for row in rows if row.label == reference]
+    exact = [row for row in rows if row.label in (reference, reference.removesuffix("()"))]  # as in `--loss`
     named = exact or sorted((row for row in rows if row.loss["name"] == reference), key=lambda row: row.label)
     if len(named) == 1:
         return named[0], ""

@@ -128,6 +128,13 @@ def test_the_reference_counts_though_it_is_not_shown(store):
     assert block.rows[0].delta is not None
 
 
+def test_a_reference_may_be_named_as_losses_are(store):
+    quickstart(store)
+    (block,) = board(store, reference="focal()")
+    assert block.reference == "focal"
+    assert block.rows[0].delta is not None
+
+
 def test_without_the_reference_differences_are_blank_and_it_is_said(store):
     quickstart(store)
     (block,) = board(store, reference="focall")
