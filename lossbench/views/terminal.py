@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lossbench.finescores import FINE
 from lossbench.runs import Run
 from lossbench.standings import COLUMNS, Block
 from lossbench.views.grid import BASE, EXTRA, Grid, Header, chosen, class_grid, footer, runs_grid, summary_grid, wanted
@@ -44,6 +46,10 @@ def render(
         best = "bold" if console.is_terminal else "*"
         narrow = [COLUMNS[key].title for key in columns or () if key not in keys and key in COLUMNS]
         notes = [f"No room for {', '.join(narrow)}: a wider terminal, or another --format."] if narrow else []
+        blank = [key for key in keys if key in FINE and any(math.isnan(row.value(key)) for row in block.rows)]
+        if blank:
+            titles = ", ".join(COLUMNS[key].title for key in blank)
+            notes.append(f"No {titles} (-): not all records of the row hold counts for it, as those of older versions.")
         print_notes([*footer(block), *notes, f"Best of a column: {best}; its lead may be within the noise."], console)
 
 

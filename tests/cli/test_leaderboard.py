@@ -262,6 +262,14 @@ def test_columns_of_ones_choice(results, capsys, monkeypatch):
     assert entry.run(["leaderboard", "--columns", "tail_miou,mIoU,NLL"]) == 0
     head = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("loss"))
     assert head.split() == ["loss", "mIoU", "tail", "NLL"]
+    counted = put(Store(results), dataset="camvid")
+    data = json.loads(counted.read_text())
+    counted.write_text(json.dumps(data | {"extra_counts": {"boundary": [[9, 1, 1]] * len(data["class_names"])}}))
+    put(Store(results), dataset="camvid", loss="focal")
+    assert entry.run(["leaderboard", "--columns", "miou,bIoU", "--dataset", "camvid"]) == 0
+    assert "No bIoU (-): not all records of the row hold counts for it" in " ".join(capsys.readouterr().out.split())
+    assert entry.run(["leaderboard", "--columns", "miou,bIoU", "--dataset", "camvid", "--loss", "ce"]) == 0
+    assert "(-)" not in capsys.readouterr().out
     assert entry.run(["leaderboard", "--columns", "fine", "--test", "t"]) == 0
     out = capsys.readouterr().out
     assert "p Holm" in out
