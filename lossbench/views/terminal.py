@@ -46,6 +46,9 @@ def render(
         best = "bold" if console.is_terminal else "*"
         narrow = [COLUMNS[key].title for key in columns or () if key not in keys and key in COLUMNS]
         notes = [f"No room for {', '.join(narrow)}: a wider terminal, or another --format."] if narrow else []
+        if block.sort not in (*keys, "loss") and not (per_class and block.sort in block.class_names):
+            by = COLUMNS[block.sort].title if block.sort in COLUMNS else block.sort
+            notes.append(f"Sorted by {by}, which is not shown: a wider terminal, --columns, or --per-class.")
         blank = [key for key in keys if key in FINE and any(math.isnan(row.value(key)) for row in block.rows)]
         if blank:
             titles = ", ".join(COLUMNS[key].title for key in blank)

@@ -256,6 +256,19 @@ def test_an_audit_reads_a_tested_leaderboard(results, monkeypatch):
     assert run(["audit", "-"]) == 0
 
 
+@pytest.mark.parametrize(("by", "shown"), [("tail_miou", "tail_miou"), ("car", None)])
+def test_it_is_said_when_a_table_is_sorted_by_what_it_does_not_show(results, capsys, monkeypatch, by, shown):
+    monkeypatch.setenv("LOSSBENCH_RESULTS", str(results))
+    monkeypatch.setenv("COLUMNS", "60")
+    assert entry.run(["leaderboard", "--sort", by]) == 0
+    title = "tail" if shown else by
+    assert f"Sorted by {title}, which is not shown" in " ".join(capsys.readouterr().out.split())
+    assert entry.run(["leaderboard", "--sort", by, *(["--columns", shown] if shown else ["--per-class"])]) == 0
+    assert "Sorted by" not in capsys.readouterr().out
+    assert entry.run(["leaderboard"]) == 0
+    assert "Sorted by" not in capsys.readouterr().out
+
+
 def test_columns_of_ones_choice(results, capsys, monkeypatch):
     monkeypatch.setenv("LOSSBENCH_RESULTS", str(results))
     monkeypatch.setenv("COLUMNS", "80")
