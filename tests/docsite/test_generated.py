@@ -177,6 +177,8 @@ def test_code_in_docstrings_stays():
 def test_text_becomes_html():
     assert inline("a < b in `c < d`") == "a &lt; b in <code>c &lt; d</code>"
     assert sentence("of all") == "Of all."
+    assert sentence("log-uniform") == "Log-uniform."
+    assert sentence("nnU-Net, 1:1") == "nnU-Net, 1:1."
     assert sentence("torch.compile of it") == "torch.compile of it."
     assert sentence("") == ""
 
