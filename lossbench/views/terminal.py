@@ -44,7 +44,9 @@ def render(
         best = "bold" if console.is_terminal else "*"
         narrow = [COLUMNS[key].title for key in columns or () if key not in keys and key in COLUMNS]
         notes = [f"No room for {', '.join(narrow)}: a wider terminal, or another --format."] if narrow else []
-        print_notes([*footer(block), *notes, f"Best of a column: {best}; its lead may be within the noise."], console)
+        print_notes(
+            [*footer(block, keys), *notes, f"Best of a column: {best}; its lead may be within the noise."], console
+        )
 
 
 def render_runs(runs: Sequence[Run], console: Console) -> None:
