@@ -25,7 +25,9 @@ def sentence(text: str) -> str:
     if not text:
         return ""
     start = text.split()[0]
-    name = not start.isalpha() and not start.rstrip(",:;").isalpha()  # torch.compile, eval_split, <code>...
+    word = start.rstrip(",:;")
+    # Names stay: torch.compile, eval_split, nnU-Net, <code>...
+    name = not word.isalpha() and not (word.islower() and word.replace("-", "").isalpha())
     first = text if name else text[0].upper() + text[1:]
     return first if first.endswith((".", "?", "!")) else first + "."
 

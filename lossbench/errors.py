@@ -75,6 +75,12 @@ def disk_error(error: BaseException) -> SetupError | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """The hint `did you mean 'x'?`, or None when nothing is near."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    """The hint `did you mean 'x'?`, or None when nothing is near.
+
+    A name that begins with all that was written (three letters at least) is nearer than any other: 'lovasz' means
+    'lovasz_softmax', not 'ce_lovasz'.
+    """
+    names = list(known)
+    longer = sorted((other for other in names if len(name) >= 3 and other.startswith(name)), key=len)
+    close = longer[:1] or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else None

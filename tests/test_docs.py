@@ -11,7 +11,7 @@ from lossbench import metrics
 from lossbench.cells import short_hash
 from lossbench.cli.main import run as command_line
 from lossbench.store import Store
-from tests.docs import Block, BlockError, blocks, expected, main, pages, updated
+from tests.docs import ROOT, Block, BlockError, blocks, expected, main, pages, updated
 from tests.factories import put, quickstart
 
 HINT = "run `python -m tests.docs --write`, and look at what changed"
@@ -34,6 +34,15 @@ def test_the_numbers_of_the_answer_are_those_of_its_blocks():
     known = set(re.findall(r"\d+\.\d+(?:e-\d+)?", "".join(block.text for block in blocks(page))))
     # 0.3: the margin, which the commands name.
     assert set(quoted) - known <= {"0.3"}, HINT
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_every_link_and_picture_in_the_root_leads_to_a_file(name):
+    """Those of docs/ are looked at when the site is built."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", text) if "://" not in link]
+    assert links or name == "CHANGELOG.md"
+    assert not [link for link in links if not (ROOT / link).exists()]
 
 
 PAGE = """# A page

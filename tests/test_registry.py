@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from lossbench.errors import ConfigError, ParameterError, UnknownNameError
+from lossbench.errors import ConfigError, ParameterError, UnknownNameError, did_you_mean
 from lossbench.registry import GROUPS, KINDS, Plugin, Registry, scan_file
 from lossbench.signatures import REQUIRED, Param, inspect_signature
 
@@ -275,6 +275,15 @@ def test_a_constructor_that_breaks_the_contract(write, signature: str, message: 
 
 
 # --- names and parameters ---
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("lovasz", "lovasz_softmax"), ("foc", "focal"), ("fokal", "focal"), ("ce_lovas", "ce_lovasz"), ("zzz", None)],
+)
+def test_the_nearest_name(written: str, meant: str | None) -> None:
+    known = ["ce", "ce_lovasz", "focal", "focal_tversky", "lovasz_softmax"]
+    assert did_you_mean(written, known) == (meant and f"did you mean '{meant}'?")
 
 
 def test_unknown_name_says_did_you_mean() -> None:

@@ -31,4 +31,5 @@ def _maths(text: str) -> str:
     shown = _EMPHASIS.sub(r"<em>\1</em>", shown)
     shown = _POWER.sub(lambda match: f"<sup>{match[1] or match[2] or match[3]}</sup>", shown)
     shown = _BELOW.sub(r"<i>\1</i><sub>\2</sub>", shown)
+    shown = re.sub(r"\|_(\d)\b", r"|<sub>\1</sub>", shown)
     return re.sub(r"(?<=[\s(\[])-(?=[\w<(])", "−", shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -236,8 +236,11 @@ def protocol_line(block: Block) -> str:
     return ", ".join(parts)
 
 
-def footer(block: Block) -> list[str]:
-    """What a reader must know: seeds, split, protocol, the difference, the rules, the warnings. One item a line."""
+def footer(block: Block, shown: Collection[str] | None = None) -> list[str]:
+    """What a reader must know: seeds, split, protocol, the difference, the rules, the warnings. One item a line.
+
+    Of columns that are not among the `shown` ones (None: all are) nothing is said.
+    """
     counts = sorted({row.n for row in block.rows})
     seeds = sorted({seed for row in block.rows for seed in row.seeds})
     listed = ", ".join(map(str, seeds)) if len(seeds) <= 8 else f"{seeds[0]} to {seeds[-1]}"
@@ -250,10 +253,8 @@ def footer(block: Block) -> list[str]:
     ]
     if block.has_reference:
         interval = " ± half of the 95 % t interval" if counts[-1] > 1 else ""
-        lines.append(
-            f"Δ: mIoU minus that of {block.reference} in points, paired over seeds: mean{interval}. "
-            f"×: its time per step, paired."
-        )
+        ratio = " ×: its time per step, paired." if shown is None or "time_ratio" in shown else ""
+        lines.append(f"Δ: mIoU minus that of {block.reference} in points, paired over seeds: mean{interval}.{ratio}")
         from lossbench.views import equivalence, significance
 
         if block.margin is not None:
@@ -263,9 +264,10 @@ def footer(block: Block) -> list[str]:
         lines.append("A row of one seed has no spread and no interval: its differences may be noise.")
     elif counts[0] < 3:
         lines.append("Fewer than 3 seeds: sd and intervals are rough. Run more seeds before ranking losses.")
+    equal = shown is None or {"macc", "mrecall"} <= {*shown}
     lines.append(
-        "Over one confusion matrix mAcc equals mRec by definition. "
-        f"Classes in neither truth nor prediction: {block.absent_class_rule} from means."
+        "Over one confusion matrix mAcc equals mRec by definition. " * equal
+        + f"Classes in neither truth nor prediction: {block.absent_class_rule} from means."
     )
     lines += block.notes
     if block.published:

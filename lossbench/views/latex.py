@@ -51,8 +51,9 @@ def render(
         label = "tab:" + re.sub(r"[^a-z0-9]+", "-", f"{block.dataset} {block.backbone}".lower()).strip("-")
         labels.append(label)
         label += f"-{labels.count(label)}" if labels.count(label) > 1 else ""
-        caption = " ".join([f"{block.title}.", *footer(block), "Bold: best of a column."])
-        parts.append(_float(summary_grid(block, document_columns(block, columns)), caption, label))
+        keys = document_columns(block, columns)
+        caption = " ".join([f"{block.title}.", *footer(block, keys), "Bold: best of a column."])
+        parts.append(_float(summary_grid(block, keys), caption, label))
         if per_class:
             caption = f"{block.title}: IoU per class in percent, mean over seeds; classes by training pixels."
             parts.append(_float(class_grid(block), caption, f"{label}-classes"))

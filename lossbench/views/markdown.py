@@ -36,10 +36,11 @@ def render(
     that stand beside no block."""
     parts = []
     for block in blocks:
-        parts += [f"### {escape(block.title)}", table(summary_grid(block, document_columns(block, columns)))]
+        keys = document_columns(block, columns)
+        parts += [f"### {escape(block.title)}", table(summary_grid(block, keys))]
         if per_class:
             parts.append(table(class_grid(block)))
-        parts.append("\n".join(f"- {escape(note)}" for note in footer(block)))
+        parts.append("\n".join(f"- {escape(note)}" for note in footer(block, keys)))
     for alone in published:
         from lossbench.views.published import grid, note, title
 

@@ -53,7 +53,9 @@ def render(
         if blank:
             titles = ", ".join(COLUMNS[key].title for key in blank)
             notes.append(f"No {titles} (-): not all records of the row hold counts for it, as those of older versions.")
-        print_notes([*footer(block), *notes, f"Best of a column: {best}; its lead may be within the noise."], console)
+        print_notes(
+            [*footer(block, keys), *notes, f"Best of a column: {best}; its lead may be within the noise."], console
+        )
 
 
 def render_runs(runs: Sequence[Run], console: Console) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("griffe", reason="pip install 'lossbench[docs]'")
 
-from docsite import api, commands, docstrings, figures, measured, plugins, suitekeys
+from docsite import api, commands, docstrings, figures, measured, picture, plugins, suitekeys
 from docsite.examples import EXAMPLES
 from docsite.markup import inline, sentence
 from lossbench.cli.main import VERBS
@@ -176,6 +177,8 @@ def test_code_in_docstrings_stays():
 def test_text_becomes_html():
     assert inline("a < b in `c < d`") == "a &lt; b in <code>c &lt; d</code>"
     assert sentence("of all") == "Of all."
+    assert sentence("log-uniform") == "Log-uniform."
+    assert sentence("nnU-Net, 1:1") == "nnU-Net, 1:1."
     assert sentence("torch.compile of it") == "torch.compile of it."
     assert sentence("") == ""
 
@@ -191,6 +194,13 @@ def test_the_figures_are_what_the_records_say():
     assert _flat(now) == pytest.approx(_flat(stored), rel=1e-6, abs=1e-9)
     for name in figures.FIGURES:
         assert f"Numbers: {measured.digest(stored)}." in (figures.FOLDER / f"{name}.svg").read_text(encoding="utf-8")
+
+
+def test_the_picture_of_the_readme_is_of_these_records():
+    """Take it anew with `python -m docsite.picture`, and look at it."""
+    assert picture.FILE.stat().st_size < 200_000
+    with Image.open(picture.FILE) as taken:
+        assert taken.text["Numbers"] == measured.digest(picture.scores())
 
 
 def _flat(data, path=""):

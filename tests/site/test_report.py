@@ -356,9 +356,10 @@ def test_torch_is_never_imported(results: Path, tmp_path: Path) -> None:
 
 
 def test_docstrings_are_set_as_type() -> None:
-    text = "*sigmoid* losses, 2 * 3 * 4, u^gamma at p_y, `a_b` <b>"
+    text = "*sigmoid* losses, 2 * 3 * 4, u^gamma at p_y, |P - G|_1, `a_b` <b>"
     assert typeset(text) == (
-        "<em>sigmoid</em> losses, 2 * 3 * 4, u<sup>γ</sup> at <i>p</i><sub>y</sub>, <code>a_b</code> &lt;b&gt;"
+        "<em>sigmoid</em> losses, 2 * 3 * 4, u<sup>γ</sup> at <i>p</i><sub>y</sub>, |P - G|<sub>1</sub>, "
+        "<code>a_b</code> &lt;b&gt;"
     )
 
 

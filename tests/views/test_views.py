@@ -14,6 +14,7 @@ from lossbench.leaderboard import build
 from lossbench.runs import Run
 from lossbench.store import Store, StoredRecord
 from lossbench.views import data, latex, markdown, record, terminal
+from lossbench.views.grid import footer
 from tests.factories import CLASSES, make_record, put, quickstart
 
 NASTY = "50% of_all & {more} [x] <b> *y* |z| \\w ~ ^ # $1 é 道"
@@ -144,6 +145,14 @@ def test_the_footer_says_how_many_seeds(store, seeds, words):
     assert "excluded from means" in text
     assert ("95 % t interval" in text) == (len(seeds) > 1)
     assert ("Fewer than 3" in text) == (len(seeds) == 2)
+
+
+def test_the_footer_speaks_of_no_column_that_is_not_shown(store):
+    quickstart(store)
+    (block,) = blocks_of(store)
+    for keys, ratio, equal in ((None, True, True), (["delta", "macc"], False, False), (["time_ratio"], True, False)):
+        said = " ".join(footer(block, keys))
+        assert ("time per step" in said, "mAcc equals mRec" in said) == (ratio, equal), keys
 
 
 def test_per_class_lists_every_class_commonest_first(store):
