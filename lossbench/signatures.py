@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -185,7 +186,8 @@ def _static_type(node: ast.expr) -> Any:
 def inspect_signature(obj: Any, kind: Kind) -> Signature:
     """(hyper-parameters, facts) of an imported plugin. Raises ConfigError when the contract is broken."""
     params, facts = [], set()
-    if getattr(getattr(obj, "__init__", None), "__module__", "") == "torch.nn.modules.module":
+    module = sys.modules.get("torch.nn")
+    if module is not None and getattr(obj, "__init__", None) is module.Module.__init__:
         return (), frozenset()  # no constructor of its own: nn.Module's (*args, **kwargs) takes nothing
     try:
         signature = inspect.signature(obj, eval_str=True)

@@ -247,6 +247,19 @@ def test_a_file_that_fails_to_import_is_listed_and_fails_on_use(write) -> None:
         plugin.load()
 
 
+def test_no_constructor_of_its_own_after_torch_has_patched_that_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch.compile does, for good."""
+    from torch import nn
+
+    class Mine(nn.Module):
+        pass
+
+    def patched(self: nn.Module, *args: Any, **kwargs: Any) -> None: ...
+
+    monkeypatch.setattr(nn.Module, "__init__", patched)
+    assert inspect_signature(Mine, "loss") == ((), frozenset())
+
+
 @pytest.mark.parametrize(
     ("signature", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -69,13 +70,15 @@ class LabelMapWriter:
         self.folder, self._names, self._form = folder, names, form
         try:
             self.folder = folder = folder.resolve()  # `.` and `..` have no name to put another beside
+            if folder.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))  # from Python 3.13 on, `resolve` lets it pass
             if not folder.name:
                 raise ConfigError(f"{folder} is a root", hint="give a folder below it as --out")
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
                 raise ConfigError(f"{folder} is not empty", hint="give another --out, or remove it")
             self._partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
             self._partial.mkdir(parents=True)
-        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, to Python 3.12
             raise self._unwritable(error) from None
 
     def __call__(self, index: int, labels: NDArray[np.uint8]) -> None:

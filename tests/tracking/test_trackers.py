@@ -352,7 +352,12 @@ class Hanging(Noting):
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_a_tracker_that_hangs_is_not_waited_for(tmp_path: Path, interrupted: bool) -> None:
+def test_a_tracker_that_hangs_is_not_waited_for(
+    tmp_path: Path, interrupted: bool, request: pytest.FixtureRequest
+) -> None:
+    # A process that a shell starts in the background ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     store, said = Store(tmp_path), list[str]()
     cells = filled(store, 3)
     hanging = Hanging()
