@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from lossbench.equivalence import ALPHA, POWER, Sensitivity, sensitivity
+from lossbench.equivalence import ALPHA, POWER, Sensitivity, detectable, sensitivity
 from lossbench.standings import Block, Row
 from lossbench.views.grid import TESTS, Entry, Header
 
@@ -44,11 +44,16 @@ def detectable_line(block: Block) -> list[str]:
     found = _sensitivity(block)
     if found is None:
         return []
-    return [
+    line = (
         f"Minimum detectable difference: {_points(found.detectable)} points: a smaller one is found less than "
         f"{_share(POWER)} by a paired t-test at {ALPHA:g} with {found.n} seeds and the median sd of the differences, "
         f"{_points(found.sd)} ({_points(found.worst)} in the row of the largest sd)."
-    ]
+    )
+    tested = sum(row.significance is not None for row in (*block.rows, *block.hidden))
+    if tested > 1:
+        strict = detectable(found.sd, found.n, alpha=ALPHA / tested)
+        line += f" At {ALPHA:g} / {tested}, which Holm's correction asks of the smallest p: {_points(strict)} points."
+    return [line]
 
 
 def _share(power: float) -> str:

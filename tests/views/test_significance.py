@@ -3,16 +3,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from lossbench import bootstrap, leaderboard
+from lossbench.equivalence import detectable, sensitivity
 from lossbench.resampling import ask_bootstrap
 from lossbench.significance import holm, sign_flip
 from lossbench.store import Store
 from lossbench.views import data, latex, markdown, significance, terminal
+from lossbench.views.equivalence import detectable_line
 from lossbench.views.grid import footer
 from tests.factories import put, quickstart
 
@@ -54,6 +57,16 @@ def test_columns_are_the_tests_over_seeds(block) -> None:
     assert "p Holm" in markdown.render([block])
     assert "p Holm" in latex.render([block])
     assert f"corrected for all {len(tested)} rows tested (Holm" in " ".join(footer(block))
+
+
+def test_what_could_be_found_is_said_by_the_corrected_test_too(block) -> None:
+    (plain,) = detectable_line(block)
+    block.ask_significance("t")
+    (line,) = detectable_line(block)
+    tests = [row.delta for row in block.rows if row.delta is not None]
+    at = re.fullmatch(re.escape(plain) + r" At 0\.05 / (\d+), .* smallest p: (.*) points\.", line)
+    assert int(at[1]) == len(tests)
+    assert float(at[2]) == pytest.approx(detectable(sensitivity(tests).sd, 7, alpha=0.05 / len(tests)), rel=0.01)
 
 
 def test_few_seeds_are_told_what_they_cannot_reach(tmp_path) -> None:
