@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from lossbench.cells import Cell
 from lossbench.execution.slurm_queue import states
@@ -16,16 +17,23 @@ from lossbench.registry import Kind, Registry
 from lossbench.runtable import COSTS, SCORES, RunTable
 from lossbench.store import Store
 
+if TYPE_CHECKING:
+    from lossbench.data.drift import DataDrift
+
 
 class StoreHistory:
     """`plan.History` over a store, read once.
+
+    Args:
+        data: what knows the data of today; without it, only other code makes a record stale.
 
     Attributes:
         warnings: a line for each record file that had to be skipped.
     """
 
-    def __init__(self, store: Store, registries: Mapping[Kind, Registry]) -> None:
-        self._store, self._registries = store, registries
+    def __init__(self, store: Store, registries: Mapping[Kind, Registry], data: DataDrift | None = None) -> None:
+        self._store, self._registries, self._data = store, registries, data
+        self._drifted: dict[int, bool] = {}
 
     @cached_property
     def _read(self) -> tuple[RunTable, list[str]]:
@@ -52,7 +60,26 @@ class StoreHistory:
 
     def stale_reasons(self, cell: Cell) -> Sequence[str]:
         row = self._row(cell)
-        return () if row is None else self._reasons[self._read[0].condition[row]]
+        if row is None:
+            return ()
+        number = int(self._read[0].condition[row])
+        if self._data is not None and number not in self._drifted:
+            self._drifted[number] = self._data.changed(cell, self._read[0].conditions[number])
+        other = f"data of {cell.dataset.label} changed since (other labelled pixels per class)"
+        return [*self._reasons[number], *([other] if self._drifted.get(number) else [])]
+
+    def doubtful_data(self, cells: Iterable[Cell]) -> list[str]:
+        """Labels of the datasets whose files are others than those of their records, nobody can tell how; one record of
+        each is read."""
+        if self._data is None:
+            return []
+        one = {cell.dataset.label: cell for cell in cells if self._row(cell) is not None}
+        records = {label: self._store.load(cell) for label, cell in one.items()}
+        return [
+            label
+            for label, record in records.items()
+            if record is not None and self._data.doubtful(one[label], record.provenance.get("data") or {})
+        ]
 
     @cached_property
     def _reasons(self) -> list[list[str]]:

@@ -59,7 +59,8 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     rerun_stale: Annotated[
-        bool, typer.Option("--rerun-stale", help="Also cells whose record other code made; it is set aside.")
+        bool,
+        typer.Option("--rerun-stale", help="Also cells whose record other code or other data made; it is set aside."),
     ] = False,
     keep: Annotated[
         list[str] | None,
@@ -94,6 +95,7 @@ def run(
 
         plan(suite=suite, results=results, plugin=plugin)
         return
+    from lossbench.data.drift import DataDrift
     from lossbench.data.roots import cache_root
     from lossbench.data.roots import data_root as find_data_root
     from lossbench.execution import devices as device_names
@@ -138,7 +140,9 @@ def run(
     outcomes: list[Outcome] = []
     tried: set[str] = set()
     while True:  # once, or with `tune:` again when the trials have shown what comes next
-        history = StoreHistory(store, loaded.registries)
+        history = StoreHistory(
+            store, loaded.registries, DataDrift(loaded.registries, options.data_root, options.cache_root)
+        )
         known = loaded.known(_score(history, rerun_stale=rerun_stale))
         todo, rerun = _to_run(known.cells, history, rerun_stale=rerun_stale, tell=not tried)
         todo = [cell for cell in todo if cell.id not in tried]
@@ -175,8 +179,8 @@ def _score(history: StoreHistory, *, rerun_stale: bool = False) -> CellScore:
 def _to_run(
     cells: Sequence[Cell], history: StoreHistory, *, rerun_stale: bool, tell: bool
 ) -> tuple[list[Cell], frozenset[str]]:
-    """Cells without a record. Those made by other code are named; with `rerun_stale` they run too, and their ids come
-    second: their records are set aside when they can be made anew."""
+    """Cells without a record. Those made by other code or from other data are named; with `rerun_stale` they run too,
+    and their ids come second: their records are set aside when they can be made anew."""
     for line in history.warnings if tell else ():
         warn(line)
     todo, stale = [], []
@@ -190,7 +194,15 @@ def _to_run(
         return [cell for cell in cells if cell.id in chosen], frozenset(cell.id for cell in stale)
     if stale and tell:
         reasons = sorted({reason for cell in stale for reason in history.stale_reasons(cell)})
-        warn(f"{len(stale)} records were made by other code ({'; '.join(reasons)}); --rerun-stale makes them anew")
+        warn(
+            f"{len(stale)} records were made by other code or from other data ({'; '.join(reasons)}); "
+            "--rerun-stale makes them anew"
+        )
+    for label in history.doubtful_data(cells) if tell else ():
+        warn(
+            f"the files of {label} are not those that its records were made from, by name, size or time: well if they "
+            "are a fresh copy; for other images or labels give the dataset another title, or another --results"
+        )
     return todo, frozenset()
 
 

@@ -115,6 +115,14 @@ def _is_sound(folder: Path) -> bool:
     return True
 
 
+def decoded_split(dataset: SegmentationDataset, split: str, cache_root: Path) -> CachedSplit | None:
+    """The split if it is decoded already. Raises DataError when its files are not there."""
+    try:
+        return CachedSplit(entry_folder(dataset, split, cache_root))
+    except DamagedCache:
+        return None
+
+
 def open_split(
     dataset: SegmentationDataset,
     split: str,
