@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from lossbench.cells import Cell, Component, canonical_json
 from lossbench.errors import ConfigError, ParameterError, did_you_mean
-from lossbench.paths import expand
+from lossbench.paths import expand, shipped
 from lossbench.protocol import SET_BY_TUNING, Protocol
 from lossbench.registry import Kind, Plugin, Registry, all_registries, scan_file
 from lossbench.signatures import Param
@@ -141,10 +141,8 @@ def matches(name: str, pattern: str) -> bool:
 
 def known_suites() -> dict[str, Path]:
     """Suites by name: those in ./suites, then those that come with lossbench (a wheel's copies, or a checkout's)."""
-    package = Path(__file__).resolve().parent
-    shipped = package / "_suites" if (package / "_suites").is_dir() else package.parent / "suites"
     found: dict[str, Path] = {}
-    for folder in (Path("suites"), shipped):
+    for folder in (Path("suites"), shipped("suites")):
         for file in sorted(folder.glob("*.y*ml")) if folder.is_dir() else ():
             if file.suffix in SUFFIXES:
                 found.setdefault(file.stem, file)

@@ -154,6 +154,17 @@ def test_without_the_reference_there_is_no_advice(tmp_path) -> None:
 # --- the verb ---
 
 
+def test_without_records_those_that_come_with_it_speak(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert entry.run(["advise", "--counts", "900000,50000,3000"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "no records in results: the evidence is the records that come with lossbench\n"
+    assert "Worth trying first" in said.out
+    assert "over blocks" not in said.out, "there is one"
+    assert entry.run(["advise", "--counts", "900000,50000,3000", "--results", "elsewhere"]) == 2
+    assert "no records in elsewhere" in capsys.readouterr().err
+
+
 def test_the_verb(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LOSSBENCH_RESULTS", str(tmp_path / "r"))
@@ -168,6 +179,7 @@ def test_the_verb(tmp_path, monkeypatch, capsys) -> None:
     assert found["losses"][0]["group"] == FIRST
     (tmp_path / "counts.json").write_text(json.dumps({"road": 900, "car": 30}))
     assert entry.run(["advise", "--counts", str(tmp_path / "counts.json")]) == 0
+    assert "come with lossbench" not in capsys.readouterr().err
     for wrong in (["--counts", "many"], [], ["--dataset", "strong", "--counts", "1,2"], ["--dataset", "nothing"]):
         assert entry.run(["advise", *wrong]) == 2, wrong
 

@@ -58,12 +58,13 @@ def in_tree(folder: Path) -> set[str]:
 
 
 @needs_hatchling
-def test_the_wheel_has_the_package_its_assets_and_the_suites_and_nothing_else(wheel):
+def test_the_wheel_has_the_package_its_assets_the_suites_and_the_records_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     package = {f"lossbench/{name}" for name in in_tree(ROOT / "lossbench")}
     suites = {f"lossbench/_suites/{name}" for name in in_tree(ROOT / "suites")}
-    assert names == package | suites
+    records = {f"lossbench/_results/records/{name}" for name in in_tree(ROOT / "results" / "records")}
+    assert names == package | suites | {name for name in records if name.endswith(".json")}
     for needed in (
         "suite.schema.json",
         "code_history.json",
@@ -73,7 +74,7 @@ def test_the_wheel_has_the_package_its_assets_and_the_suites_and_nothing_else(wh
     ):
         assert f"lossbench/{needed}" in names
     assert any(name.startswith("lossbench/site/static/") for name in names)
-    assert wheel.stat().st_size < 2e6
+    assert wheel.stat().st_size < 4e6
 
 
 @needs_hatchling
@@ -96,6 +97,7 @@ CALLS = {
     "schema --shipped": lambda said: "loss.cdfl" in json.loads(said)["$defs"],
     "new loss mine": lambda said: "mine.py" in said,
     "show loss cdfl": lambda said: "omega" in said,
+    "advise --counts 900000,50000,3000": lambda said: "Worth trying first" in said,
 }
 
 
@@ -113,18 +115,25 @@ def test_what_is_installed_works_without_the_repository(installed, call, tmp_pat
 
 
 @needs_hatchling
-def test_the_source_archive_has_no_records_and_no_data(tmp_path):
+def test_the_source_archive_has_what_wheels_are_built_from_and_no_data(tmp_path):
     made = build("sdist", tmp_path)
     with tarfile.open(made) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     tops = {name.partition("/")[0] for name in names}
     asked = PYPROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     assert all(entry.startswith("/") for entry in asked), "else it is matched at any depth"
-    assert tops == {entry.strip("/") for entry in asked} | {"pyproject.toml", "PKG-INFO", ".gitignore"}
-    assert not {"results", "shared", "dist"} & tops
+    assert tops == {entry.strip("/").partition("/")[0] for entry in asked} | {
+        "pyproject.toml",
+        "PKG-INFO",
+        ".gitignore",
+    }
+    assert not {"shared", "dist"} & tops
+    assert {name for name in names if name.startswith("results/")} == {
+        f"results/records/{name}" for name in in_tree(ROOT / "results" / "records") if name.endswith(".json")
+    }
     assert not [name for name in names if name.endswith((".pyc", ".npz", ".pt", ".safetensors", ".zip", ".jpg"))]
     assert {f"lossbench/{name}" for name in in_tree(ROOT / "lossbench")} <= names
-    assert made.stat().st_size < 4e6
+    assert made.stat().st_size < 5e6
 
 
 def test_the_citation_is_that_of_this_version():

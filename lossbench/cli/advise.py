@@ -13,6 +13,8 @@ from lossbench.cli.arguments import Option
 from lossbench.cli.blocks import read_blocks
 from lossbench.cli.common import DEFAULT_RESULTS, DataRootOption, JsonOption, PluginOption, ResultsOption, registries
 from lossbench.errors import ConfigError, SetupError
+from lossbench.paths import shipped
+from lossbench.scan import json_files
 
 if TYPE_CHECKING:
     from lossbench.standings import Block
@@ -50,7 +52,7 @@ def advise(
     """Say which losses are worth trying on a dataset with these class shares, by what was measured on others.
 
     Evidence is shown, not only names; where it separates nothing, that is said. Counts come from the records, if the
-    dataset has any, or are taken from its masks.
+    dataset has any, or are taken from its masks. Without records of your own, those that come with lossbench speak.
 
     \b
     Example:
@@ -59,6 +61,7 @@ def advise(
     """
     if sum(given is not None for given in (counts, suite or dataset)) != 1:
         raise ConfigError("of which dataset?", hint="--dataset NAME, --suite FILE, or --counts 90000,5000,300")
+    results = _evidence(results)
     patterns = {"dataset": "*", "backbone": backbone, "loss": "*"}
     blocks, warnings = read_blocks(results, patterns, fresh=False, plugin=plugin, reference=reference)
     for warning in warnings:
@@ -78,6 +81,17 @@ def advise(
     view.render(found, name, stdout())
     if write_suite is not None:
         print(f"wrote {write_suite}", file=sys.stderr)
+
+
+def _evidence(results: Path) -> Path:
+    """The results folder; in place of the default one while it holds no record, that which comes with lossbench."""
+    if results != DEFAULT_RESULTS or any(json_files(results / "records")):
+        return results
+    come = shipped("results")
+    if not any(json_files(come / "records")):
+        return results
+    print(f"no records in {results}: the evidence is the records that come with lossbench", file=sys.stderr)
+    return come
 
 
 def _asked(

@@ -59,7 +59,8 @@ def near_grid(advice: Advice) -> Grid:
 
 
 def grid(members: list[Candidate]) -> Grid:
-    """A row per loss: mean over the blocks of its differences, the least and the most favourable block, verdicts."""
+    """A row per loss: mean over the blocks of its differences, the least and the most favourable block (where any has
+    several), verdicts."""
     headers = [
         Header("loss", numeric=False), Header("Δ mIoU", "points"), Header("over blocks", ""),
         Header("Δ tail", "points"), Header("better/open/worse", "blocks"), Header("×", "time"),
@@ -74,6 +75,8 @@ def grid(members: list[Candidate]) -> Grid:
             Entry(each.label), Entry(_signed(each.gain)), Entry(span), Entry(_signed(each.tail_gain)),
             Entry("/".join(map(str, counts))), Entry(number(sum(times) / len(times) if times else None)),
         ])  # fmt: skip
+    if not any(row[2].text for row in rows):
+        headers, rows = [headers[0], headers[1], *headers[3:]], [[*row[:2], *row[3:]] for row in rows]
     return Grid(headers, rows)
 
 

@@ -13,12 +13,12 @@ from lossbench.runs import Run
 from lossbench.standings import COLUMNS, Block, Row
 from lossbench.tuning.tracks import TUNED, track_of
 
-#: Always wanted, in this order; the first ones stay longest when the terminal is narrow.
-BASE = ("miou", "delta", "macc", "mprecision", "mrecall", "ms_per_step", "time_ratio")
+#: Always wanted, in this order; the first ones stay longest when the terminal is narrow. See `base`.
+BASE = ("miou", "delta", "macc", "mprecision", "tail_miou", "ms_per_step", "time_ratio")
 #: Added while there is room, in this order.
 EXTRA = (
     "n",
-    "tail_miou",
+    "mrecall",
     "head_miou",
     "middle_miou",
     "mf1",
@@ -29,7 +29,7 @@ EXTRA = (
     "extra_forwards",
 )
 #: Of tables for documents, where width is not known.
-DOCUMENT = ("n", *BASE[:5], "head_miou", "middle_miou", "tail_miou", *BASE[5:])
+DOCUMENT = ("n", *BASE[:4], "mrecall", "head_miou", "middle_miou", *BASE[4:])
 #: Of the tests on the difference, which they follow where they are asked for.
 TESTS = ("p_difference", "p_equivalence", "verdict")
 #: Of `--test`, and of `--bootstrap`.
@@ -103,6 +103,12 @@ def wanted(keys: Sequence[str], block: Block) -> list[str]:
     tests = () if block.margin is None else TESTS
     asked = (*(() if block.test is None else SIGNIFICANCE), *tests, *reversed(intervals))
     return [key for wish in keys for key in ((wish, *asked) if wish == "delta" else (wish,))]
+
+
+def base(block: Block) -> tuple[str, ...]:
+    """The columns always wanted. Over one confusion matrix recall equals the accuracy, so that the tail has its place;
+    but a paper may print two numbers for them, and no tail."""
+    return tuple("mrecall" if key == "tail_miou" and block.published else key for key in BASE)
 
 
 def chosen(keys: Sequence[str] | None, block: Block) -> list[str]:
@@ -264,9 +270,9 @@ def footer(block: Block, shown: Collection[str] | None = None) -> list[str]:
         lines.append("A row of one seed has no spread and no interval: its differences may be noise.")
     elif counts[0] < 3:
         lines.append("Fewer than 3 seeds: sd and intervals are rough. Run more seeds before ranking losses.")
-    equal = shown is None or {"macc", "mrecall"} <= {*shown}
+    accuracy = shown is None or "macc" in shown
     lines.append(
-        "Over one confusion matrix mAcc equals mRec by definition. " * equal
+        "Over one confusion matrix mAcc equals mRec by definition. " * accuracy
         + f"Classes in neither truth nor prediction: {block.absent_class_rule} from means."
     )
     lines += block.notes

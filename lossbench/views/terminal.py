@@ -16,7 +16,7 @@ from rich.text import Text
 from lossbench.finescores import FINE
 from lossbench.runs import Run
 from lossbench.standings import COLUMNS, Block
-from lossbench.views.grid import BASE, EXTRA, Grid, Header, chosen, class_grid, footer, runs_grid, summary_grid, wanted
+from lossbench.views.grid import EXTRA, Grid, Header, base, chosen, class_grid, footer, runs_grid, summary_grid, wanted
 
 #: A rule below the headers and nothing else: one for terminals, one of ASCII.
 _RULE = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
@@ -76,13 +76,14 @@ def render_runs(runs: Sequence[Run], console: Console) -> None:
 
 
 def fitting(block: Block, console: Console, columns: Sequence[str] | None = None) -> list[str]:
-    """The columns that fit: BASE, in its order, with the first column folded if need be; then as many of EXTRA as
-    there is room for beside the whole first column. Columns without a single value are left out.
+    """The columns that fit: those of `base`, in its order, with the first column folded if need be; then as many of
+    EXTRA as there is room for beside the whole first column. Columns without a single value are left out.
     Of `columns`, if given, those that fit."""
-    base = chosen(columns, block) or wanted(BASE, block)
+    usual = chosen(columns, block) or wanted(base(block), block)
     if columns is None and len({row.n for row in block.rows}) > 1:
-        base.insert(1, "n")
+        usual.insert(1, "n")
     first = _column(summary_grid(block, []), 0, console).width
+    narrow = min(_WORDS_MAX, max([_WORDS_MIN, *(len(row.label.partition("(")[0]) for row in block.rows)]))
     taken = 0
 
     def fits(key: str, words: int) -> bool:
@@ -95,8 +96,8 @@ def fitting(block: Block, console: Console, columns: Sequence[str] | None = None
         return True
 
     keys: list[str] = []
-    for key in base:
-        if not fits(key, _WORDS_MIN) and keys:
+    for key in usual:
+        if not fits(key, narrow) and keys:
             return keys
         keys.append(key)
     for key in EXTRA if columns is None else ():
