@@ -90,8 +90,10 @@ def close(fed: str, what: str, got: Tensor, expected: Tensor, rtol: float) -> Ch
     got, expected = got.double(), expected.double()
     scale = float(expected.abs().max()) if expected.numel() else 0.0
     error = float((got - expected).abs().max()) if expected.numel() else 0.0
-    said = f"{what} {number(expected)}, to within {rtol:g}" if expected.ndim == 0 else f"{what} off by <= {rtol:g} max"
-    found = f"{what} {number(got)}" if got.ndim == 0 else f"{what} off by {error / (scale or 1):.2g} of its maximum"
+    if got.ndim == 0:
+        found, said = f"{what} {number(got)}", f"{what} {number(expected)}, to within {rtol:g}"
+    else:
+        found, said = f"{what} off by {error / (scale or 1):.2g}", f"{what} off by <= {rtol:g} of its maximum"
     return Check(fed, found, said, error <= rtol * scale)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from lossbench.conformance.losses.cost import Cost
     from lossbench.conformance.report import Result
 
-_WIDEST = 110
+_WIDEST = 140
+#: From this width on, a line has room for what was expected.
+_WIDE = 110
 
 
 def render_results(results: Sequence[Result], console: Console, *, verbose: bool = False) -> None:
@@ -24,10 +26,12 @@ def render_results(results: Sequence[Result], console: Console, *, verbose: bool
     width = min(console.width, _WIDEST)
     column = max(len(result.rule) for result in results)
     room = width - column - 8
-    fed = room * 3 // 5
-    console.print(Text(f"{'rule':<{column}}        {'fed':<{fed}} got", style="bold"), soft_wrap=True)
+    shares = {"fed": 0.35, "got": 0.3, "expected": 0.35} if width >= _WIDE else {"fed": 0.5, "got": 0.5}
+    widths = {what: int(room * share) - 1 for what, share in shares.items()}
+    titles = " ".join(f"{what:<{wide}}" for what, wide in widths.items()).rstrip()
+    console.print(Text(f"{'rule':<{column}}        {titles}", style="bold"), soft_wrap=True)
     for result in results:
-        said = _said(result, fed, room - fed - 1, console)
+        said = _said(result, widths, console)
         line = Text.assemble(f"{result.rule:<{column}}  ", (f"{_verdict(result):<4}", _style(result)), f"  {said}")
         console.print(line, soft_wrap=True)
     for result in results:
@@ -36,10 +40,11 @@ def render_results(results: Sequence[Result], console: Console, *, verbose: bool
             _print_in_full(result, console, width)
 
 
-def _said(result: Result, fed: int, got: int, console: Console) -> str:
+def _said(result: Result, widths: Mapping[str, int], console: Console) -> str:
     if result.skipped_reason is not None:
-        return _cut(safe(result.skipped_reason, console), fed + got)
-    return f"{_cut(safe(result.fed, console), fed):<{fed}} {_cut(safe(result.got, console), got)}".rstrip()
+        return _cut(safe(result.skipped_reason, console), sum(widths.values()))
+    parts = [f"{_cut(safe(getattr(result, what), console), wide):<{wide}}" for what, wide in widths.items()]
+    return " ".join(parts).rstrip()
 
 
 def _verdict(result: Result) -> str:

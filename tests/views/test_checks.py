@@ -28,12 +28,12 @@ CARD = LossCard(
 )
 
 
-def printed(what: object, function: object, **options: object) -> list[str]:
-    console = Console(file=io.StringIO(), width=80, markup=False, highlight=False)
+def printed(what: object, function: object, width: int = 80, **options: object) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
     function(what, console, **options)  # type: ignore[operator]
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.isascii()
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, text.splitlines())) <= width
     return text.splitlines()
 
 
@@ -73,3 +73,9 @@ def test_results(verbose: bool) -> None:
     assert "FAIL learns\n  fed:      60 steps" in text
     assert "  expected: a lower value" in text
     assert ("ok shift\n" in text) == verbose
+
+
+def test_a_wide_terminal_has_what_was_expected_in_the_line() -> None:
+    lines = printed([Result("learns", True, "60 steps", "from 2 to 1", "a lower value")], render_results, width=120)
+    assert lines[0].split() == ["rule", "fed", "got", "expected"]
+    assert lines[1].split() == ["learns", "ok", "60", "steps", "from", "2", "to", "1", "a", "lower", "value"]
