@@ -78,11 +78,11 @@ class Dimension:
 
     def edge(self, value: Scalar, trials: int) -> str | None:
         """`lower` or `upper` when a value is first or last of an ordered list of 3 or more, or lies in the outermost
-        1/trials of a range (as far as trials lie apart) or beyond it: something better may lie outside."""
+        1/trials of a range (as far as trials lie apart; a fifth at most) or beyond it: better may lie outside."""
         place = self.place(value)
         if place is None or (self.values and len(self.values) < 3):
             return None
-        margin = 0.0 if self.values else 1 / trials
+        margin = 0.0 if self.values else min(1 / trials, 0.2)
         return "lower" if place <= margin else "upper" if place >= 1 - margin else None
 
     def to_json(self) -> Any:

@@ -29,6 +29,7 @@ def test_a_range_in_the_logarithm() -> None:
     assert LR.edge(1.1e-4, 8) == "lower"
     assert LR.edge(9.9e-3, 8) == "upper"
     assert LR.edge(1e-3, 8) is None
+    assert LR.edge(5e-4, 2) is None, "of two trials each is an outermost one"
     assert GAMMA.edge(5.0, 8) == "upper"
 
 
