@@ -32,7 +32,7 @@ ADDED = 50
 
 
 def run(options: Options) -> list[Table]:
-    records = 2000 if options.quick else 100_000
+    records = 400 if options.quick else 100_000
     rounds = min(options.rounds, 5)
     with tempfile.TemporaryDirectory(prefix="lossbench_bench_") as folder:
         root, cache = Path(folder, "results"), Path(folder, "cache")

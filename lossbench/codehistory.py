@@ -18,6 +18,7 @@ from lossbench.errors import LossbenchError
 from lossbench.plugin import scan_file
 from lossbench.provenance import closure_hash
 from lossbench.registry import GROUPS
+from lossbench.untar import extract
 
 FILE = Path(__file__).with_name("code_history.json")
 
@@ -52,7 +53,7 @@ def from_git(repository: Path) -> dict[str, dict[str, list[str]]]:
             if not there:
                 continue
             with tarfile.open(fileobj=io.BytesIO(_git(repository, "archive", commit, "--", *there))) as archive:
-                archive.extractall(folder, filter="data")
+                extract(archive, Path(folder))
             for (kind, name), digest in hashes_of(Path(folder, "lossbench")).items():
                 found[kind][name].add(digest)
     return {kind: {name: sorted(found[kind][name]) for name in sorted(found[kind])} for kind in sorted(found)}

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 import lossbench
 from lossbench.data.entries import megabytes
 from lossbench.errors import ConfigError, SetupError
+from lossbench.untar import extract
 
 #: Seconds a connection may be silent before it counts as down.
 TIMEOUT = 30.0
@@ -179,7 +180,7 @@ def unpack(archive: Path, folder: Path) -> None:
             _unpack_zip(archive, temporary)
         else:
             with tarfile.open(archive) as tar:
-                tar.extractall(temporary, filter="data")
+                extract(tar, temporary)
         entries = sorted(entry for entry in temporary.iterdir() if entry.name != _MAC)
         for entry in entries:
             if (folder / entry.name).exists():

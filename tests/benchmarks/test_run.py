@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 @pytest.mark.parametrize("group", [*GROUPS, *LONG])
 def test_a_group_runs(group: str) -> None:
-    command = [sys.executable, "benchmarks/run.py", group, "--quick", "--rounds", "2", "--json"]
+    command = [sys.executable, "benchmarks/run.py", group, "--quick", "--rounds", "1", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     tables = json.loads(done.stdout)["groups"][group]

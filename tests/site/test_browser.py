@@ -127,7 +127,9 @@ def test_the_theme_is_remembered(opened) -> None:
     assert page.locator("html").get_attribute("data-theme") == "dark"
     page.locator(".card h3 a").first.click()
     assert page.locator("html").get_attribute("data-theme") == "dark"
-    assert page.locator("#theme").get_attribute("aria-pressed") == "true"
+    playwright.expect(page.locator("#theme")).to_have_attribute(
+        "aria-pressed", "true"
+    )  # set by a script that comes later
 
 
 def test_the_heat_map_and_the_matrix_have_two_views(opened) -> None:
