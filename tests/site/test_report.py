@@ -124,6 +124,7 @@ def test_what_is_odd_is_said(site: Path) -> None:
     assert "stale" in board
     index = (site / "index.html").read_text()
     assert "lacks seeds 1, 2" in index
+    assert re.search(r"streets.*?· 1 to \d seeds</p>", index, re.DOTALL), "rows differ in their number"
     assert "No run of the reference ce: no differences." in index
     run = next(page for page in (site / "runs").iterdir() if "loss nan at step 7" in page.read_text()).read_text()
     assert "Diverged." in run
