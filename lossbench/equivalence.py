@@ -161,6 +161,11 @@ class Sensitivity:
     detectable: float
     worst: float
 
+    def corrected(self, tested: int) -> float:
+        """As `detectable`, of a difference that is the only one among `tested` rows, which Holm's correction holds to
+        ALPHA divided by their number."""
+        return detectable(self.sd, self.n, alpha=ALPHA / tested)
+
 
 def sensitivity(pairs: Sequence[Paired]) -> Sensitivity | None:
     """Of the rows that were tested; None without any."""

@@ -53,6 +53,7 @@ PluginOption = Annotated[
         show_default=False,
     ),
 ]
+FreshOption = Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")]
 JsonOption = Annotated[bool, Option("--json", help="Write JSON.", show_default=False)]
 SuiteArgument = Annotated[str, Argument(metavar="SUITE", help="A YAML file, or the name of a suite (see list suites).")]
 DEFAULT_RESULTS = Path("results")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from lossbench.cli.arguments import Argument, Option
 from lossbench.cli.blocks import read_blocks
-from lossbench.cli.common import DEFAULT_RESULTS, JsonOption, PluginOption, ResultsOption
+from lossbench.cli.common import DEFAULT_RESULTS, FreshOption, JsonOption, PluginOption, ResultsOption
 from lossbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def compare(
     theirs: Annotated[str, Argument(metavar="B", help="What A is compared with: a loss, or a folder.")],
     dataset: Annotated[str, Option(help="Only datasets that match this glob.", show_default=False)] = "*",
     backbone: Annotated[str, Option(help="Only backbones that match this glob.", show_default=False)] = "*",
-    fresh: Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
+    fresh: FreshOption = False,
     format: Annotated[
         Format | None, Option("--format", "-f", help="How to write it. Default: table.", show_default=False)
     ] = None,

@@ -12,6 +12,7 @@ from lossbench.cli.common import (
     DEFAULT_RESULTS,
     BackboneGlob,
     DatasetGlob,
+    FreshOption,
     JsonOption,
     LossGlob,
     PluginOption,
@@ -29,7 +30,7 @@ def diagnostics(
     dataset: DatasetGlob = "*",
     backbone: BackboneGlob = "*",
     loss: LossGlob = "*",
-    fresh: Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
+    fresh: FreshOption = False,
     format: Annotated[
         Format | None, Option("--format", "-f", help="How to write it. Default: table.", show_default=False)
     ] = None,

@@ -16,6 +16,7 @@ from lossbench.cli.common import (
     BackboneGlob,
     DataRootOption,
     DatasetGlob,
+    FreshOption,
     JsonOption,
     LossGlob,
     PluginOption,
@@ -89,7 +90,7 @@ def figure(
         int | None, Option(metavar="N", help="panels: so many side by side.", show_default=False)
     ] = None,
     reference: Annotated[str, Option(help="Loss that comes first.")] = "ce",
-    fresh: Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
+    fresh: FreshOption = False,
     results: ResultsOption = DEFAULT_RESULTS,
     data_root: DataRootOption = None,
     plugin: PluginOption = None,

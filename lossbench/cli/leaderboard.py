@@ -15,6 +15,7 @@ from lossbench.cli.common import (
     DEFAULT_RESULTS,
     BackboneGlob,
     DatasetGlob,
+    FreshOption,
     LossGlob,
     PluginOption,
     ResultsOption,
@@ -105,7 +106,7 @@ def leaderboard(
     ] = "all",
     per_class: Annotated[bool, Option("--per-class", help="Add the IoU of every class.")] = False,
     runs: Annotated[bool, Option("--runs", help="One row per run instead of one per loss.")] = False,
-    fresh: Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
+    fresh: FreshOption = False,
     format: Annotated[
         Format | None, Option("--format", "-f", help="How to write it. Default: table.", show_default=False)
     ] = None,

@@ -14,6 +14,7 @@ from lossbench.cli.arguments import Option
 from lossbench.cli.common import (
     DEFAULT_RESULTS,
     DataRootOption,
+    FreshOption,
     PluginOption,
     ResultsOption,
     open_store,
@@ -42,7 +43,7 @@ def report(
         Option(metavar="SUITE", help="Say which cells of this suite have no run yet.", show_default=False),
     ] = None,
     runs: Annotated[int, Option("--runs", metavar="N", help="Most runs with a page of their own; 0: none.")] = 5000,
-    fresh: Annotated[bool, Option("--fresh", help="Leave out runs made by other code than is here now.")] = False,
+    fresh: FreshOption = False,
     title: Annotated[str, Option(help="Title of the report.")] = "lossbench",
     stamp: Annotated[
         str | None,

@@ -104,23 +104,23 @@ def _mapped(file: Path) -> NDArray[np.uint8]:
 
 def is_cached(dataset: SegmentationDataset, split: str, cache_root: Path) -> bool:
     """Whether `open_split` would find a sound entry. Raises DataError when the split's files are not there."""
-    return _is_sound(entry_folder(dataset, split, cache_root))
-
-
-def _is_sound(folder: Path) -> bool:
-    try:
-        CachedSplit(folder)
-    except DamagedCache:
-        return False
-    return True
+    return decoded_split(dataset, split, cache_root) is not None
 
 
 def decoded_split(dataset: SegmentationDataset, split: str, cache_root: Path) -> CachedSplit | None:
     """The split if it is decoded already. Raises DataError when its files are not there."""
+    return _opened(entry_folder(dataset, split, cache_root))
+
+
+def _opened(folder: Path) -> CachedSplit | None:
     try:
-        return CachedSplit(entry_folder(dataset, split, cache_root))
+        return CachedSplit(folder)
     except DamagedCache:
         return None
+
+
+def _is_sound(folder: Path) -> bool:
+    return _opened(folder) is not None
 
 
 def open_split(

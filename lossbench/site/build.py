@@ -13,7 +13,7 @@ from lossbench.ranking import Ranking, rank
 from lossbench.registry import Registry
 from lossbench.site import dials as dialdata
 from lossbench.site import figuredata, history, lossinfo, tables
-from lossbench.site.judge import corrected, found_by
+from lossbench.site.judge import corrected
 from lossbench.site.lossinfo import record_of
 from lossbench.site.model import Board, Site
 from lossbench.site.panels import panels
@@ -26,6 +26,7 @@ from lossbench.site.write import Folder
 from lossbench.store import Store
 from lossbench.tuning.tracks import TUNED
 from lossbench.views import data, latex
+from lossbench.views.equivalence import found_by
 from lossbench.views.grid import footer, protocol_line
 from lossbench.views.ranking import notes as ranking_notes
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lossbench.equivalence import ALPHA, Sensitivity, compare, detectable, sensitivity
+from lossbench.equivalence import ALPHA, compare
 from lossbench.significance import holm
 from lossbench.standings import Block, Row
+from lossbench.views.equivalence import found_by
 
 #: A margin that nothing lies within: where no equivalence is asked for.
 _NONE = 1e-300
@@ -72,14 +73,9 @@ def _judged(row: Row, p: float, adjusted: float, equivalent: float) -> Judgement
     return Judgement(verdict, p, adjusted, equivalent)
 
 
-def found_by(block: Block) -> Sensitivity | None:
-    """What the block could have found at all."""
-    return sensitivity([row.delta for row in block.rows if row.delta is not None])
-
-
 def corrected(block: Block) -> float:
     """As `found_by(block).detectable`, but by the rule of the verdicts: of a difference that is the block's only one,
     which Holm's correction holds to ALPHA divided by the number of rows tested. NaN where nothing is tested."""
     found = found_by(block)
     tested = sum(row.delta is not None and row.delta.sd is not None for row in block.rows)
-    return math.nan if found is None else detectable(found.sd, found.n, alpha=ALPHA / tested)
+    return math.nan if found is None else found.corrected(tested)

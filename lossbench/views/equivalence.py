@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from lossbench.equivalence import ALPHA, POWER, Sensitivity, detectable, sensitivity
+from lossbench.equivalence import ALPHA, POWER, Sensitivity, sensitivity
 from lossbench.standings import Block, Row
 from lossbench.views.grid import TESTS, Entry, Header
 
@@ -29,7 +29,7 @@ def entry(key: str, row: Row) -> Entry:
 
 def note(block: Block) -> str:
     """Which tests, at which level, and what the verdicts mean."""
-    if _sensitivity(block) is None:
+    if found_by(block) is None:
         return f"No row has two seeds in common with {block.reference}: no difference is tested."
     return (
         f"p diff: of the paired t-test that the difference is 0. p equiv: of TOST, the two one-sided paired t-tests "
@@ -41,7 +41,7 @@ def note(block: Block) -> str:
 
 def detectable_line(block: Block) -> list[str]:
     """The minimum detectable effect, in a line; none where nothing is paired twice."""
-    found = _sensitivity(block)
+    found = found_by(block)
     if found is None:
         return []
     line = (
@@ -51,8 +51,8 @@ def detectable_line(block: Block) -> list[str]:
     )
     tested = sum(row.significance is not None for row in (*block.rows, *block.hidden))
     if tested > 1:
-        strict = detectable(found.sd, found.n, alpha=ALPHA / tested)
-        line += f" At {ALPHA:g} / {tested}, which Holm's correction asks of the smallest p: {_points(strict)} points."
+        strict = _points(found.corrected(tested))
+        line += f" At {ALPHA:g} / {tested}, which Holm's correction asks of the smallest p: {strict} points."
     return [line]
 
 
@@ -65,7 +65,8 @@ def _points(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def _sensitivity(block: Block) -> Sensitivity | None:
+def found_by(block: Block) -> Sensitivity | None:
+    """What the block could have found at all."""
     return sensitivity([row.delta for row in block.rows if row.delta is not None])
 
 
@@ -90,7 +91,7 @@ def json_row(row: Row) -> dict[str, Any] | None:
 def json_block(block: Block) -> dict[str, Any]:
     """The tests of a block, and the minimum detectable effect; points. `n`, `sd`, `detectable` are null where nothing
     was tested."""
-    found = _sensitivity(block)
+    found = found_by(block)
     return {
         "margin": block.margin,
         "alpha": ALPHA,
