@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lossbench.recordaudit import check_record
 from lossbench.store import Store
+from lossbench.verification.privacy import leaves
 from lossbench.verification.verify import verify_all
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -24,3 +25,8 @@ def test_their_figures_obey_the_arithmetic_of_scores():
         checks, notes = check_record(record)
         assert notes == []
         assert [check for check in checks if not check.holds] == []
+
+
+def test_they_name_no_path_of_a_machine():
+    private = leaves(stored.record for stored in Store(RESULTS).read_all()[0])["private"]
+    assert [text for text in private if "/" in text or "\\" in text] == []
